@@ -434,6 +434,7 @@ def pick_filaments(
     """
     from heliodor.picking.filaments.batch import FLOOR
     from heliodor.workflows import pick_filaments as workflow
+    from heliodor.workflows.tracing_setup import FilamentRequest
 
     settings = build(FilamentSettings, {"filaments": True, "width": width} | options)
     masks = None if mask is None else [str(one) for one in _as_list(mask)]
@@ -447,7 +448,7 @@ def pick_filaments(
         if out is not None:
             raise BadInput("out needs files, as its results name them; arrays have none")
         _need(pixel_size)
-    request = workflow.FilamentRequest(model, files or [], settings, picking, pixel_size)
+    request = FilamentRequest(model, files or [], settings, picking, pixel_size)
     compute = _LibraryCompute(device, threads)
     with _computing(threads):
         if out is not None:

@@ -108,6 +108,7 @@ def open_app(
     pixel_size: float | None = None,
     inputs: Sequence[str] = (),
     addresses: Addresses | None = None,
+    filament_width: float | None = None,
     **overrides: Any,
 ) -> Iterator[AppVisit]:
     """Open the project in a folder; the engine is that of the tests."""
@@ -116,8 +117,9 @@ def open_app(
         micrographs(folder / "mics")
     sources = find_sources(inputs)
     project = open_project(
-        folder / "project", sources, inputs, pixel_size, diameter, replace_settings
-    )
+        folder / "project", sources, inputs, pixel_size, diameter, replace_settings,
+        filament_width,
+    )  # fmt: skip
     overrides_file = folder / "overrides.json"
     overrides_file.write_text(json.dumps(overrides))
     engine = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), str(overrides_file)]

@@ -71,7 +71,7 @@ from heliodor.integrations.topaz.flip_y import read_height
 from heliodor.models.importers.topaz import read_topaz_model
 from heliodor.models.model_file import load_model, save_model
 from heliodor.picking.journal import NAME as JOURNAL
-from heliodor.picking.journal import Journal, MicrographResult
+from heliodor.picking.journal import PARTICLES, Journal, MicrographResult
 from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings
@@ -401,7 +401,7 @@ def _version(path: Path) -> FileVersion | None:
 def _journals() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        journal = Journal(folder, _MADE_WITH)
+        journal = Journal(folder, _MADE_WITH, PARTICLES)
         for source in _micrographs():
             (folder / source.name).write_bytes(_mrc())
             own = replace(source, path=folder / source.name)
@@ -925,7 +925,7 @@ def _as_shown(path: Path) -> Any:
 def _as_resumed(path: Path) -> Any:
     """Go on with a journal: what it says is of use, and it keeps what is added."""
     folder = path.parent
-    journal = Journal(folder, _MADE_WITH)
+    journal = Journal(folder, _MADE_WITH, PARTICLES)
     sources = _micrographs()
     assert not journal.has_crashed(Source("third.mrc", folder / "third.mrc", "third"))
     assert all(isinstance(name, str) for name in journal.list_interrupted())
@@ -944,7 +944,7 @@ def _as_resumed(path: Path) -> Any:
         journal.mark_started(source.name, False)
         journal.add(source, _found(source.name), _version(source.path))
         journal.write(folder / f"{source.output_stem}.star", "data_\n")
-    again = Journal(folder, _MADE_WITH)
+    again = Journal(folder, _MADE_WITH, PARTICLES)
     assert all(again.has(source) for source in sources)
     assert again.get("good.mrc").candidates.score[0] == 2.5
     assert again.list_interrupted().count("good.mrc") == 0

@@ -20,6 +20,7 @@ TESTED_BY = {
         "app/server/micrograph_table", "app/server/routes/table", "app/server/spectra",
     ],
     "unit/app/server/test_proxy.py": ["cli/app"],
+    "unit/app/server/test_filament_work.py": ["app/server/routes/filaments"],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
     "unit/app/server/test_exports.py": [
         "app/server/batch_run", "app/server/provenance", "app/server/routes/exports",
@@ -66,7 +67,10 @@ TESTED_BY = {
     "unit/picking/filaments/test_tracer.py": [
         "picking/filaments/evidence", "picking/filaments/linking", "picking/filaments/tracing",
     ],
-    "unit/workflows/test_pick_filaments.py": ["workflows/filament_report"],
+    "unit/workflows/test_pick_filaments.py": [
+        "workflows/filament_report", "workflows/tracing_setup",
+    ],
+    "unit/workflows/test_filament_parts.py": ["picking/filaments/resuming"],
     # The parts of heliodor-topaz, through its command line.
     "unit/integrations/topaz/test_convert.py": [
         "integrations/topaz/coordinate_reader", "integrations/topaz/coordinate_writer",

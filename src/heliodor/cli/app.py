@@ -24,7 +24,11 @@ def app(
     micrographs: MicrographsOfProject = None,
     labels: Annotated[
         str | None,
-        choice("FILE", "Coordinates of some particles, for a new project.", "Input"),
+        choice(
+            "FILE",
+            "Coordinates of some particles, or of some filaments, for a new project.",
+            "Input",
+        ),
     ] = None,
     diameter: Annotated[
         float | None,
@@ -33,6 +37,13 @@ def app(
             "Longest diameter of the particle; it can be set in the app too.",
             "Particle",
         ),
+    ] = None,
+    filaments: Annotated[
+        bool,
+        flag("--filaments", "A new project of filaments; needs --width.", "Filaments"),
+    ] = False,
+    width: Annotated[
+        float | None, number("ANGSTROM", "Width of the filaments.", "Filaments")
     ] = None,
     out: Annotated[
         Path, out_option("Project folder (created, or reopened if it exists).", "picking")
@@ -99,6 +110,18 @@ def app(
     ] = False,
 ) -> None:
     """Label, train, inspect and pick in a browser, on this computer or through an SSH tunnel."""
+    if filaments and width is None:
+        raise BadInput(
+            "the width of the filaments is missing; give it in angstrom", parameter="width"
+        )
+    if width is not None:
+        if not filaments:
+            raise BadInput(
+                "this is an option of --filaments, which is not given", parameter="width"
+            )
+        from heliodor.models.filament_model_file import check_filament_width
+
+        check_filament_width(width)
     from heliodor.app.server import server
     from heliodor.app.server.addresses import Addresses
 
@@ -116,6 +139,7 @@ def app(
         read_only_link,
         device,
         _is_cluster_configured(),
+        width,
     )
 
 

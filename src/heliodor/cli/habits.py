@@ -85,7 +85,10 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 #: Options of filaments, in commands that do not know them.
-_FILAMENTS = "filaments are traced with heliodor pick --filaments"
+_FILAMENTS = (
+    "filaments are learned with heliodor train --filaments, and traced with heliodor pick"
+    " --filaments"
+)
 
 #: Commands of other programs, and those that do the same here.
 _COMMANDS = {

@@ -48,6 +48,7 @@ from heliodor.workflows.cluster_settings import ClusterSettings
 
 if TYPE_CHECKING:
     from heliodor.workflows.cluster_jobs import Outcome
+    from heliodor.workflows.tracing_setup import FilamentRequest
 
 #: Options of the cluster that training has for itself, and those of processes that pick in parts.
 _MEANT_FOR_TRAINING = ("memory",)
@@ -199,7 +200,16 @@ def train(
     """
     if wanted.filaments is not None:
         _refuse_with_filaments(negatives, watch, until, cluster, compute)
-        should_resume(resume)
+        if cluster.cluster is not None:
+            jobs = _import_jobs()
+            words = without_cluster_options(sys.argv[1:])
+            _show(
+                jobs.submit_filament_training(
+                    words, micrographs, labels, wanted.filaments, out, cluster, compute
+                )
+            )
+            return
+        should_resume(resume)  # either way a training begins at its start: it is short
         from heliodor.workflows.train_filaments import train_filament_model
 
         learned = train_filament_model(
@@ -249,16 +259,12 @@ def _refuse_with_filaments(
     compute: ComputeSettings,
 ) -> None:
     """Refuse options that training on filaments does not have."""
-    defaults = ClusterSettings()
     given = {
-        name: getattr(cluster, each.name) != getattr(defaults, each.name)
-        for name, each in options_of(ClusterSettings).items()
-    }
-    given |= {
         "negatives": negatives is not None,
         "watch": watch,
         "until": until is not None,
-        "memory": compute.memory_gb is not None,
+        # Otherwise it is what SLURM is asked for.
+        "memory": compute.memory_gb is not None and cluster.cluster is None,
     }
     for name, is_given in given.items():
         if is_given:
@@ -352,15 +358,13 @@ def pick(
             {
                 "diameter": diameter, "adapt": adapt, "labels": labels, "negatives": negatives,
                 "app_scores": app_scores, "relion_project": relion_project,
-                "threshold_offsets": threshold_offsets, "part": part,
-                "cluster": cluster.cluster,
+                "threshold_offsets": threshold_offsets,
             },
         )  # fmt: skip
-        from heliodor.workflows.pick_filaments import FilamentRequest, pick_filaments
+        from heliodor.workflows.tracing_setup import FilamentRequest
 
         wanted = FilamentRequest(model, micrographs, tracing, picking, pixel_size, exclude, report)
-        traced = pick_filaments(wanted, out, compute, command_line(), should_resume(resume))
-        end(traced.result.failures)
+        _trace(wanted, out, compute, resume, part, cluster)
         return
     from heliodor.workflows.pick import pick as pick_particles
     from heliodor.workflows.picking_setup import PickRequest
@@ -369,14 +373,8 @@ def pick(
         model, micrographs, picking, pixel_size, diameter, report, adapt, labels, negatives,
         exclude, app_scores, relion_project, threshold_offsets,
     )  # fmt: skip
-    if cluster.cluster or part:
-        _refuse_starting_over(resume)
+    _check_parts(resume, part, cluster)
     if cluster.cluster is not None:
-        if part is not None:
-            raise BadInput(
-                "the processes that --cluster starts claim micrographs; leave out --part",
-                parameter="part",
-            )
         words = without_cluster_options(sys.argv[1:])
         jobs = _import_jobs()
         _show(jobs.submit_picking(words, request, out, cluster, compute.threads))
@@ -409,6 +407,45 @@ def pick(
     end(picked.failures)
 
 
+def _trace(
+    request: FilamentRequest,
+    out: Path,
+    compute: ComputeSettings,
+    resume: str,
+    part: str | None,
+    cluster: ClusterSettings,
+) -> None:
+    """Trace filaments: all, a part of the micrographs, or by several processes."""
+    _check_parts(resume, part, cluster)
+    if cluster.cluster is not None:
+        jobs = _import_jobs()
+        words = without_cluster_options(sys.argv[1:])
+        _show(jobs.submit_tracing(words, request, out, cluster, compute.threads))
+        return
+    if part is not None:
+        from heliodor.workflows.filament_parts import pick_filament_part
+        from heliodor.workflows.parts import Part
+
+        own = pick_filament_part(Part.parse(part), request, out, compute, command_line())
+        end(own.failures if own.merged is None else own.merged.failures, own.merged is not None)
+        return
+    from heliodor.workflows.pick_filaments import pick_filaments
+
+    traced = pick_filaments(request, out, compute, command_line(), should_resume(resume))
+    end(traced.result.failures)
+
+
+def _check_parts(resume: str, part: str | None, cluster: ClusterSettings) -> None:
+    """Refuse options that several processes cannot have together."""
+    if cluster.cluster or part:
+        _refuse_starting_over(resume)
+    if cluster.cluster is not None and part is not None:
+        raise BadInput(
+            "the processes that --cluster starts claim micrographs; leave out --part",
+            parameter="part",
+        )
+
+
 def watch(
     micrographs: Micrographs,
     picking: PickSettings,
@@ -434,6 +471,8 @@ def watch(
         ),
     ] = None,
     report: Report = False,
+    *,
+    tracing: FilamentSettings,
 ) -> None:
     """Pick micrographs as they arrive, while the microscope records them.
 
@@ -441,6 +480,15 @@ def watch(
     when it is complete. OUT has the same files as after heliodor pick; OUT/watch.html shows how
     far it is. Started again, it continues.
     """
+    if tracing.filaments:
+        refuse_particle_options(picking, {"diameter": diameter})
+        from heliodor.workflows.tracing_setup import FilamentRequest
+        from heliodor.workflows.watch_filaments import watch_filaments
+
+        wanted = FilamentRequest(model, micrographs, tracing, picking, pixel_size, report=report)
+        watched = watch_filaments(wanted, out, compute, every, until, events, command_line())
+        end(watched.result.failures)
+        return
     from heliodor.workflows.picking_setup import PickRequest
     from heliodor.workflows.watch import watch as watch_micrographs
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.picking.journal import NAME, Journal, JournalReader, MicrographResult
+from heliodor.picking.journal import NAME, Codec, Journal, JournalReader
 from heliodor.utils.files import LINK
 from heliodor.utils.hashing import FileVersion
+
+R = TypeVar("R")
 
 #: The folder, in that of the picks, of the processes that pick at the same time.
 FOLDER = ".picking"
@@ -70,24 +72,28 @@ def discard_parts(folder: Path) -> None:
         shutil.rmtree(where)
 
 
-class JournalReaders:
+class JournalReaders(Generic[R]):
     """Reads the journals of a folder that were made with the same values.
 
     Parameters
     ----------
     folder
         Of the picks.
-    made_with
-        As of `Journal`.
+    made_with, codec
+        As of `JournalReader`.
     but
         A journal that is left out.
     """
 
     def __init__(
-        self, folder: Path, made_with: Mapping[str, Any] | None, but: Path | None = None
+        self,
+        folder: Path,
+        made_with: Mapping[str, Any] | None,
+        codec: Codec[R] | None,
+        but: Path | None = None,
     ) -> None:
-        self._folder, self._made_with, self._but = folder, made_with, but
-        self._readers: dict[Path, JournalReader] = {}
+        self._folder, self._made_with, self._codec, self._but = folder, made_with, codec, but
+        self._readers: dict[Path, JournalReader[R]] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -95,7 +101,7 @@ class JournalReaders:
         main = self._folder / NAME
         for path in [main, *list_part_journals(self._folder)]:
             if path != self._but and path not in self._readers and path.is_file():
-                self._readers[path] = JournalReader(path, self._made_with)
+                self._readers[path] = JournalReader(path, self._made_with, self._codec)
         for reader in self._readers.values():
             reader.refresh()
 
@@ -106,18 +112,18 @@ class JournalReaders:
                 path.unlink(missing_ok=True)
                 del self._readers[path]
 
-    def __iter__(self) -> Iterator[JournalReader]:
+    def __iter__(self) -> Iterator[JournalReader[R]]:
         return (reader for reader in self._readers.values() if reader.head is not None)
 
 
-class JoinedJournals:
+class JoinedJournals(Generic[R]):
     """The results of all journals of a folder; this process adds to one of them.
 
     Parameters
     ----------
     folder
         Of the picks.
-    made_with, overwrite
+    made_with, codec, overwrite
         As of `Journal`.
     name
         The journal of this process, relative to the folder.
@@ -127,13 +133,15 @@ class JoinedJournals:
         self,
         folder: Path,
         made_with: Mapping[str, Any],
+        codec: Codec[R],
         overwrite: bool = False,
         name: str = NAME,
     ) -> None:
-        self.own = Journal(folder / Path(name).parent, made_with, overwrite, Path(name).name)
-        self._others = JournalReaders(folder, made_with, but=self.own.path)
+        own = Path(name)
+        self.own = Journal(folder / own.parent, made_with, codec, overwrite, own.name)
+        self._others = JournalReaders(folder, made_with, codec, but=self.own.path)
         #: Which journal has the result of a micrograph.
-        self._chosen: dict[str, JournalReader] = {}
+        self._chosen: dict[str, JournalReader[R]] = {}
 
     def refresh(self) -> None:
         """Read what other processes have added."""
@@ -147,7 +155,7 @@ class JoinedJournals:
         self._others.remove_unusable()
 
     @property
-    def readers(self) -> Iterator[JournalReader]:
+    def readers(self) -> Iterator[JournalReader[R]]:
         """All journals, that of this process first."""
         yield self.own
         yield from self._others
@@ -174,11 +182,11 @@ class JoinedJournals:
         """Return whether the program crashed twice on a micrograph that is still the same."""
         return any(journal.has_crashed(source) for journal in self.readers)
 
-    def get(self, name: str) -> MicrographResult:
+    def get(self, name: str) -> R:
         """Return the result of a micrograph that is done."""
         return self._chosen[name].get(name)
 
-    def add(self, source: Source, finished: MicrographResult, version: FileVersion | None) -> None:
+    def add(self, source: Source, finished: R, version: FileVersion | None) -> None:
         """Note that a micrograph is done."""
         self.own.add(source, finished, version)
         self._chosen[source.name] = self.own

@@ -1,7 +1,8 @@
 """The journal of picking: what is done already, so that an interrupted run can resume.
 
-One hidden file with one line of JSON per micrograph, added as soon as it is picked. One process
-writes it, and others may read it meanwhile. It keeps all candidates exactly, those below the
+One hidden file with one line of JSON per micrograph, added as soon as it is picked. What it keeps
+depends on what is picked: particles (`PARTICLES`), or filaments. One process writes it, and
+others may read it meanwhile. It keeps all candidates exactly, those below the
 threshold too, so that results read from it are the same as those of a run that was not
 interrupted. Only the positions of the lines are kept in memory, so that thousands of micrographs
 take little. An incomplete last line does not count.
@@ -20,7 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -73,6 +74,77 @@ class MicrographResult(NamedTuple):
     def scores(self) -> MicrographScores:
         """What calibration needs."""
         return MicrographScores(self.candidates.score, self.decoys, self.area_angstrom2)
+
+
+R = TypeVar("R")
+
+
+class Codec(Protocol[R]):
+    """How the result of a micrograph is written as JSON, and read."""
+
+    def encode(self, result: R) -> dict[str, Any]:
+        """Return the values of a result, ready for JSON."""
+        ...
+
+    def decode(self, name: str, values: Mapping[str, Any]) -> R:
+        """Return the result of a micrograph.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError, OverflowError
+            If the values are damaged.
+        """
+        ...
+
+    def has_decoys(self, result: R) -> bool:
+        """Return whether decoys were looked for, or need not be."""
+        ...
+
+
+class ParticleCodec:
+    """Writes and reads the results of picking particles."""
+
+    def encode(self, result: MicrographResult) -> dict[str, Any]:
+        """Return the values of a result, ready for JSON."""
+        own = result.candidates
+        values: dict[str, Any] = {
+            "pixel_size_angstrom": result.pixel_size_angstrom,
+            "candidates": pack(np.column_stack([own.xy_px, own.score])),
+            "decoys": None if result.decoys is None else pack(result.decoys),
+            "area_angstrom2": result.area_angstrom2,
+            "measured": result.measured,
+        }
+        if result.contamination is not None:
+            values["bad_areas"] = result.contamination.as_dict()
+            values["distances"] = pack(own.extra[DISTANCE])
+            values["refused"] = result.refused
+        return values
+
+    def decode(self, name: str, values: Mapping[str, Any]) -> MicrographResult:
+        """Return the result of a micrograph."""
+        size, area = float(values["pixel_size_angstrom"]), float(values["area_angstrom2"])
+        numbers = unpack(values["candidates"]).reshape(-1, 3)
+        if not is_plausible_pixel_size(size):
+            raise ValueError("a line of unknown kind")
+        if not 0 <= area < math.inf or (np.diff(numbers[:, 2]) > 0).any():
+            raise ValueError("impossible values")
+        candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
+        decoys = None if values["decoys"] is None else unpack(values["decoys"])
+        measured = MicrographMeasurements(*(_known(own) for own in values["measured"]))
+        contamination, refused = None, False
+        if "bad_areas" in values:
+            contamination = ContaminationMask.from_dict(values["bad_areas"])
+            candidates = add_distances(candidates, unpack(values["distances"], endless=True))
+            refused = bool(values["refused"])
+        return MicrographResult(candidates, size, decoys, area, measured, contamination, refused)
+
+    def has_decoys(self, result: MicrographResult) -> bool:
+        """Return whether decoys were looked for, or need not be."""
+        return result.decoys is not None or result.refused
+
+
+#: The results of picking particles.
+PARTICLES: Final = ParticleCodec()
 
 
 @dataclass(frozen=True)
@@ -130,7 +202,7 @@ class _Entry(NamedTuple):
     at: float
 
 
-class JournalReader:
+class JournalReader(Generic[R]):
     """What a journal says, as far as it has been read; the file is left as it is.
 
     Parameters
@@ -140,10 +212,15 @@ class JournalReader:
     made_with
         Everything that the picks of a given micrograph depend on, ready for JSON. A journal with
         other values says nothing. None accepts any.
+    codec
+        What is kept of a micrograph. None does not look at the results, and `get` cannot be used.
     """
 
-    def __init__(self, path: Path, made_with: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, path: Path, made_with: Mapping[str, Any] | None, codec: Codec[R] | None
+    ) -> None:
         self.path = path
+        self._codec = codec
         self._wanted = None if made_with is None else _line({"form": FORM, **made_with})
         #: Its first line, as far as it is known to be the right one.
         self.head: bytes | None = None
@@ -214,13 +291,13 @@ class JournalReader:
     def _take(self, line: bytes) -> None:
         """Read a line, which begins where the last one ended."""
         if line.startswith(_ENTRY):
-            parsed = _entry(line)
+            parsed, codec = _parse_entry(line), self._codec
             self._entries[parsed.name] = _Entry(
                 self._end,
                 len(line),
                 parsed.of,
                 parsed.state,
-                parsed.result.decoys is not None or parsed.result.refused,
+                codec is None or codec.has_decoys(codec.decode(parsed.name, parsed.values)),
                 parsed.at,
             )
             self._begun.pop(parsed.name, None)
@@ -277,7 +354,7 @@ class JournalReader:
         """Return the micrographs that could not be used: why, and when that was noted."""
         return {name: (failed.reason, failed.at) for name, failed in self._failed.items()}
 
-    def get(self, name: str) -> MicrographResult:
+    def get(self, name: str) -> R:
         """Return the result of a micrograph that is done.
 
         Raises
@@ -285,6 +362,7 @@ class JournalReader:
         BadInput
             If the journal can no longer be read.
         """
+        assert self._codec is not None
         entry = self._entries[name]
         try:
             with self._reading:
@@ -294,14 +372,15 @@ class JournalReader:
                     weakref.finalize(self, self._stream.close)
                 self._stream.seek(entry.start)
                 line = self._stream.read(entry.length)
-            return _entry(line).result
+            parsed = _parse_entry(line)
+            return self._codec.decode(parsed.name, parsed.values)
         except (OSError, *_MISFITS) as error:
             raise BadInput(
                 f"{self.path} was changed while it was in use; pick again with --resume never"
             ) from error
 
 
-class Journal(JournalReader):
+class Journal(JournalReader[R]):
     """The journal that this process writes.
 
     Parameters
@@ -311,6 +390,8 @@ class Journal(JournalReader):
     made_with
         Everything that the picks of a given micrograph depend on, ready for JSON. A journal with
         other values is replaced.
+    codec
+        What is kept of a micrograph.
     overwrite
         Replace the journal in any case.
     name
@@ -321,10 +402,12 @@ class Journal(JournalReader):
         self,
         folder: Path,
         made_with: Mapping[str, Any],
+        codec: Codec[R],
         overwrite: bool = False,
         name: str = NAME,
     ) -> None:
-        super().__init__(folder / name, made_with)
+        super().__init__(folder / name, made_with, codec)
+        self._own_codec = codec
         self._lock = threading.Lock()
         head = _line({"form": FORM, **made_with})
         # A link is replaced: nothing is written to the file that it leads to.
@@ -388,7 +471,7 @@ class Journal(JournalReader):
                     self._append(_line({"crashed": [source.name, was]}))
                 return
 
-    def add(self, source: Source, finished: MicrographResult, version: FileVersion | None) -> None:
+    def add(self, source: Source, finished: R, version: FileVersion | None) -> None:
         """Note that a micrograph is done.
 
         Parameters
@@ -397,24 +480,15 @@ class Journal(JournalReader):
             The content of its file that the result was made from. None is equal to no content,
             so that the micrograph is picked again by the next run.
         """
-        own, at = finished.candidates, _now()
+        at = _now()
         entry: dict[str, Any] = {
             "micrograph": source.name,
             "of": [] if version is None else [version.fingerprint, source.pixel_size_angstrom],
             "state": [] if version is None else version.state,
             "at": at,
-            "pixel_size_angstrom": finished.pixel_size_angstrom,
-            "candidates": _packed(np.column_stack([own.xy_px, own.score])),
-            "decoys": None if finished.decoys is None else _packed(finished.decoys),
-            "area_angstrom2": finished.area_angstrom2,
-            "measured": finished.measured,
+            **self._own_codec.encode(finished),
         }
-        if finished.contamination is not None:
-            entry["bad_areas"] = finished.contamination.as_dict()
-            entry["distances"] = _packed(own.extra[DISTANCE])
-            entry["refused"] = finished.refused
-        has_decoys = finished.decoys is not None or finished.refused
-        line = _line(entry)
+        line, has_decoys = _line(entry), self._own_codec.has_decoys(finished)
         self._entries[source.name] = _Entry(
             self._append(line), len(line), entry["of"], entry["state"], has_decoys, at
         )
@@ -511,32 +585,20 @@ class _Parsed(NamedTuple):
     of: list[Any]
     state: list[int]
     at: float
-    result: MicrographResult
+    #: All of the line, with what the codec wrote.
+    values: Mapping[str, Any]
 
 
-def _entry(line: bytes) -> _Parsed:
+def _parse_entry(line: bytes) -> _Parsed:
     if not line.endswith(b"\n"):
         raise ValueError("an incomplete line")
-    value = json.loads(line)
-    name, size, of = value["micrograph"], float(value["pixel_size_angstrom"]), value["of"]
-    state, at = value["state"], float(value["at"])
+    values = json.loads(line)
+    name, of, state, at = (values[key] for key in ("micrograph", "of", "state", "at"))
     if not isinstance(name, str) or not isinstance(of, list) or not isinstance(state, list):
         raise ValueError("a line of unknown kind")
-    if not is_plausible_pixel_size(size) or not math.isfinite(at):
+    if not math.isfinite(float(at)):
         raise ValueError("a line of unknown kind")
-    numbers, area = _unpacked(value["candidates"]).reshape(-1, 3), float(value["area_angstrom2"])
-    if not 0 <= area < math.inf or (np.diff(numbers[:, 2]) > 0).any():
-        raise ValueError("impossible values")
-    candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
-    decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
-    measured = MicrographMeasurements(*(_known(own) for own in value["measured"]))
-    contamination, refused = None, False
-    if "bad_areas" in value:
-        contamination = ContaminationMask.from_dict(value["bad_areas"])
-        candidates = add_distances(candidates, _unpacked(value["distances"], endless=True))
-        refused = bool(value["refused"])
-    found = MicrographResult(candidates, size, decoys, area, measured, contamination, refused)
-    return _Parsed(name, of, state, at, found)
+    return _Parsed(name, of, state, float(at), values)
 
 
 def _known(value: Any) -> float | None:
@@ -555,12 +617,19 @@ def _note(line: bytes) -> tuple[str, str, Any]:
     return str(kind), str(name), note
 
 
-def _packed(numbers: FloatArray) -> str:
+def pack(numbers: FloatArray) -> str:
+    """Return numbers as text, exactly."""
     return base64.b64encode(numbers.astype("<f8").tobytes()).decode()
 
 
-def _unpacked(text: str, endless: bool = False) -> FloatArray:
-    """Return packed numbers, infinite ones only where they are allowed."""
+def unpack(text: str, endless: bool = False) -> FloatArray:
+    """Return packed numbers, infinite ones only where they are allowed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the text is damaged.
+    """
     numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
     if np.isnan(numbers).any() or not (endless or np.isfinite(numbers).all()):
         raise ValueError("not a number")

@@ -28,6 +28,7 @@ from heliodor.evaluation.thresholds import (
 from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.joined_journals import JoinedJournals
+from heliodor.picking.journal import MicrographResult
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import (
     LINK,
@@ -68,7 +69,7 @@ def write_tables(
     settings: PickSettings,
     folder: Path,
     files: Mapping[str, Path],
-    journal: JoinedJournals,
+    journal: JoinedJournals[MicrographResult],
     whole_paths: bool = False,
     project: RelionProject | None = None,
     micrographs_star: Path | None = None,

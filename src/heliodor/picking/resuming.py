@@ -39,7 +39,7 @@ class ResumablePicking:
     images: WorkingImages
     settings: PickSettings
     device: torch.device
-    journal: JoinedJournals
+    journal: JoinedJournals[MicrographResult]
     search: DecoySearch | None
     #: Micrographs that cannot be used, and why.
     excluded: Mapping[str, str]
@@ -65,7 +65,7 @@ class ResumablePicking:
         excluded = self._recover(sources)
         picked = self._pick(
             sources, self.search, done=write_picks, progress=progress, repeat=repeat,
-            max_parallel=_most_parallel(), excluded=excluded,
+            max_parallel=most_parallel(), excluded=excluded,
         )  # fmt: skip
         return picked if self.search is None else self._complete_decoys(picked, sources)
 
@@ -88,7 +88,7 @@ class ResumablePicking:
         """
         score_micrographs(
             self.model, wanted, self.images, self.settings, self.device, self.journal,
-            self.search, settle, max_parallel=_most_parallel(),
+            self.search, settle, max_parallel=most_parallel(),
             excluded=self._recover(sources), masks=self.masks,
         )  # fmt: skip
 
@@ -101,22 +101,13 @@ class ResumablePicking:
 
     def _recover(self, sources: Sequence[Source]) -> dict[str, str]:
         """Find out which micrograph crashed the process, if one did; return those excluded."""
-        crashes, journal = crash_count(), self.journal
-        if crashes:
-            journal.record_crash(sources)
-        crashed = {
-            s.name: CRASHED.format(path=s.path)
-            for s in sources
-            if journal.has_crashed(s) and not journal.has(s)
-        }
-        excluded = {**self.excluded, **crashed}
-        interrupted = {*journal.list_interrupted()} - excluded.keys()
-        suspects = [s for s in sources if s.name in interrupted and not journal.has(s)]
-        if crashes and suspects:
-            # One of them crashed the process. Alone, each has all of the memory.
+
+        def pick_alone(suspects: Sequence[Source]) -> None:
+            # Alone, each has all of the memory.
             with suppress(BadInput):
                 self._pick(suspects, self.search, max_parallel=1)
-        return excluded
+
+        return recover(self.journal, sources, self.excluded, pick_alone)
 
     def _pick(
         self, sources: Sequence[Source], search: DecoySearch | None, **more: Any
@@ -145,6 +136,44 @@ class ResumablePicking:
         return replace(picked, sheet=count_scores(self.journal, names, chosen))
 
 
-def _most_parallel() -> int:
+def recover(
+    journal: JoinedJournals[Any],
+    sources: Sequence[Source],
+    excluded: Mapping[str, str],
+    try_alone: Callable[[Sequence[Source]], None],
+) -> dict[str, str]:
+    """Find out which micrograph crashed the process, if one did.
+
+    Parameters
+    ----------
+    journal
+        Says what was under way.
+    excluded
+        Micrographs that cannot be used anyway, and why.
+    try_alone
+        Called with the micrographs of which one crashed the process, to try them one at a time.
+
+    Returns
+    -------
+    dict
+        All micrographs that cannot be used, and why.
+    """
+    crashes = crash_count()
+    if crashes:
+        journal.record_crash(sources)
+    crashed = {
+        s.name: CRASHED.format(path=s.path)
+        for s in sources
+        if journal.has_crashed(s) and not journal.has(s)
+    }
+    unusable = {**excluded, **crashed}
+    interrupted = {*journal.list_interrupted()} - unusable.keys()
+    suspects = [s for s in sources if s.name in interrupted and not journal.has(s)]
+    if crashes and suspects:
+        try_alone(suspects)
+    return unusable
+
+
+def most_parallel() -> int:
     """Return the most micrographs to work on at a time: fewer after each crash."""
     return max(1, MAX_PARALLEL >> crash_count())

@@ -46,14 +46,19 @@ class WatchState:
     recent: Sequence[WatchedMicrograph]
     #: When the page was written.
     at: str
+    #: What is picked, in the plural.
+    noun: str = "picks"
 
 
 def render_watch_page(state: WatchState) -> str:
     """Return the page; a browser loads it again while micrographs are awaited."""
     figures = [
         ("Micrographs picked", f"{state.done:,}"),
-        ("Picks", f"{state.picks:,}"),
-        ("Picks per micrograph", f"{state.picks / state.done:.0f}" if state.done else "–"),
+        (state.noun.capitalize(), f"{state.picks:,}"),
+        (
+            f"{state.noun.capitalize()} per micrograph",
+            f"{state.picks / state.done:.0f}" if state.done else "–",
+        ),
         ("Micrographs per hour", "–" if state.per_hour is None else f"{state.per_hour:.0f}"),
         ("Being written", f"{state.incomplete:,}"),
         ("Failed", f"{state.failed:,}"),

@@ -11,6 +11,7 @@ from heliodor.app.micrograph_list import read_list
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.picking.joined_journals import JoinedJournals
+from heliodor.picking.journal import MicrographResult
 from heliodor.picking.run_key import digest_run_key
 from heliodor.picking.user_masks import UserMasks
 from heliodor.utils.hashing import FileVersion, fingerprint_file
@@ -21,7 +22,7 @@ def take_app_scores(
     sources: Sequence[Source],
     key: Mapping[str, Any],
     masks: UserMasks,
-    journal: JoinedJournals,
+    journal: JoinedJournals[MicrographResult],
 ) -> int:
     """Add the results that a project has of unchanged micrographs to a journal.
 

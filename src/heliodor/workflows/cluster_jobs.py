@@ -8,7 +8,10 @@ from pathlib import Path
 
 from heliodor.data.coordinates.label_assignment import read_labels
 from heliodor.data.micrographs.sources import MicrographInputs, find_sources
+from heliodor.models.pretrained import load_filament_model_for_picking
 from heliodor.picking.settings import PickSettings
+from heliodor.picking.user_masks import UserMasks
+from heliodor.training.filaments.settings import FilamentTraining
 from heliodor.training.initialization import load_start_model
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.compute import ComputeSettings
@@ -23,6 +26,8 @@ from heliodor.workflows.cluster import (
 from heliodor.workflows.cluster_settings import ClusterSettings
 from heliodor.workflows.picking_setup import PickRequest
 from heliodor.workflows.run import RunInputs
+from heliodor.workflows.tracing_setup import FilamentRequest
+from heliodor.workflows.train_filaments import LabelsOfFilaments
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,64 @@ def submit_picking(
     settings = complete_settings(settings)
     plan = StepPlan(PICKING, [*words, "--part", "claim"], settings.processes)
     return Outcome(*submit("pick", [plan], out, settings, threads, len(sources)))
+
+
+def submit_tracing(
+    words: Sequence[str],
+    request: FilamentRequest,
+    out: str | Path,
+    settings: ClusterSettings,
+    threads: int | None = None,
+) -> Outcome:
+    """Let several processes trace filaments in parts, and the last one write the results.
+
+    Parameters
+    ----------
+    words
+        The command line of one process, from ``pick`` on, without ``--part``.
+    request
+        What they trace, to refuse what can be refused at once.
+    threads
+        Of each process.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used, there is no SLURM, or the processes did not finish.
+    """
+    load_filament_model_for_picking(request.model, request.settings.width_angstrom)
+    sources = request.find_sources()
+    UserMasks.find(request.mask, sources)
+    settings = complete_settings(settings)
+    plan = StepPlan(PICKING, [*words, "--part", "claim"], settings.processes)
+    return Outcome(*submit("pick", [plan], out, settings, threads, len(sources)))
+
+
+def submit_filament_training(
+    words: Sequence[str],
+    micrographs: MicrographInputs,
+    labels: str | Path,
+    training: FilamentTraining,
+    out: str | Path,
+    settings: ClusterSettings,
+    compute: ComputeSettings,
+) -> Outcome:
+    """Let another process train on filaments.
+
+    Parameters
+    ----------
+    words
+        Its command line, from ``train`` on.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used, there is no SLURM, or the process failed.
+    """
+    LabelsOfFilaments.read(micrographs, labels, training)
+    settings = complete_settings(_with_memory(settings, compute))
+    plan = StepPlan(TRAINING, words)
+    return Outcome(*submit("train", [plan], out, settings, compute.threads))
 
 
 def submit_training(

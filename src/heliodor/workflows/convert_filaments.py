@@ -18,13 +18,12 @@ from heliodor.conventions import Shape
 from heliodor.data.coordinates import writers
 from heliodor.data.coordinates.formats import find_files, read_picks
 from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR, TUBE, HoldsFilaments
-from heliodor.data.coordinates.formats.relion_star import OPTICS
-from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.transforms import apply_frame
 from heliodor.data.filaments.filament import FILAMENT, Filaments, from_points, to_points
 from heliodor.data.filaments.grouping import group_points
 from heliodor.data.filaments.readers import describe_filament_formats, read_filaments
-from heliodor.data.filaments.segments import cut_segments, mask_whole_segments
+from heliodor.data.filaments.segments import add_optics, cut_segments, mask_whole_segments
 from heliodor.data.filaments.writers import FORMATS, choose_format, write_filaments
 from heliodor.data.micrographs.names import is_micrograph_name
 from heliodor.data.micrographs.sources import (
@@ -33,7 +32,6 @@ from heliodor.data.micrographs.sources import (
     are_named_from_here,
     find_sources,
 )
-from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.errors import BadInput
 from heliodor.utils.console import count_of
 from heliodor.utils.files import refuse_to_replace
@@ -177,12 +175,3 @@ def _leave_out_cut_segments(segments: Picks, shapes: dict[str, Shape], box_px: i
     if cut := int(np.count_nonzero(~whole)):
         log.info(f"{count_of(cut, 'segment')} left out: an edge cuts off a box of {box_px} pixels")
     return segments.select(whole)
-
-
-def add_optics(segments: Picks) -> Picks:
-    """Return segments with an optics group for each pixel size, as RELION expects."""
-    sizes = np.asarray(segments.extra.get(PIXEL_SIZE, np.zeros(0)))
-    numbers = {size: n for n, size in enumerate(dict.fromkeys(sizes.tolist()), 1)}
-    names = np.array([f"opticsGroup{numbers[size]}" for size in sizes.tolist()], dtype=object)
-    optics = {f"{OPTICS}rlnOpticsGroupName": names, OPTICS + STAR_PIXEL_SIZE: sizes}
-    return replace(segments, extra={**segments.extra, **optics})

@@ -31,8 +31,8 @@ class NetworkPredictor:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of its weights and card, and the kind of device."""
-        return f"{fingerprint_filament_model(self.model)} {self.device.type}"
+        """A hash of its weights and card."""
+        return fingerprint_filament_model(self.model)
 
     def predict(self, image: Image, pixel_size_angstrom: float) -> FilamentMaps:
         """Return the maps of one micrograph, shape (h, w), protein dark."""

@@ -12,11 +12,11 @@ import logging
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.sources import Source, find_sources
@@ -25,6 +25,7 @@ from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_model
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.claims import Claims, Member, Presence
+from heliodor.picking.filaments.batch import TracingResult
 from heliodor.picking.joined_journals import (
     ENDING,
     FOLDER,
@@ -33,8 +34,7 @@ from heliodor.picking.joined_journals import (
     JournalReaders,
     forget_job,
 )
-from heliodor.picking.journal import Session
-from heliodor.picking.resuming import ResumablePicking
+from heliodor.picking.journal import PARTICLES, Session
 from heliodor.picking.run_key import journal_key
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
@@ -53,6 +53,8 @@ from heliodor.workflows.picking_setup import PickAdditions, PickRequest, prepare
 from heliodor.workflows.run_record import RunRecord
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 #: What is typed for a part that takes micrographs as long as there are any.
 CLAIM: Final = "claim"
@@ -111,7 +113,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class PartResult:
+class PartResult(Generic[R]):
     """The outcome of a part."""
 
     #: The micrographs that this process could not use.
@@ -119,7 +121,7 @@ class PartResult:
     #: Those that are not done yet, in all parts.
     remaining: int
     #: The results, if this process has merged the parts.
-    merged: PickingResult | None = None
+    merged: R | None = None
 
 
 def pick_part(
@@ -128,7 +130,7 @@ def pick_part(
     out: str | Path,
     compute: ComputeSettings = ComputeSettings(),
     command_line: str = "",
-) -> PartResult:
+) -> PartResult[PickingResult]:
     """Pick a part of the micrographs; the process that finds all of them done merges the parts.
 
     Parameters
@@ -158,34 +160,60 @@ def pick_part(
     sources = request.leave_out(find_sources(request.micrographs))
     additions = request.read_additions(sources)
     record = RunRecord("pick", request.as_arguments(compute), command_line)
-    own = PickingJob.create(request, loaded, sources, out, command_line, additions.corrections)
+    own = PickingJob.create(
+        request, fingerprint_model(loaded), sources, out, command_line, additions.corrections
+    )
     with Presence(where, Member.this_process(str(part))).kept() as presence:
-        job = _agree(own, folder, presence)
+        job = agree(own, folder, presence)
         claims = Claims(where / job.claims_name, presence)
         setup = prepare_picking(
-            request, loaded, sources, folder, compute, record, turn=lambda: _turn(claims, ADAPT)
+            request,
+            loaded,
+            sources,
+            folder,
+            compute,
+            record,
+            turn=lambda: take_turn(claims, ADAPT),
         )
         name = f"{FOLDER}/{presence.member.name}{ENDING}"
-        journal = JoinedJournals(folder, setup.key, name=name)
+        journal = JoinedJournals(folder, setup.key, PARTICLES, name=name)
         if additions.app_scores is not None:
-            with _turn(claims, APP_SCORES):
+            with take_turn(claims, APP_SCORES):
                 journal.refresh()
                 key = journal_key(setup.model, setup.settings, setup.images)
                 used = take_app_scores(additions.app_scores, sources, key, setup.masks, journal)
             log.info(f"scores of the app are used for {count_of(used, 'micrograph')}")
         files = OutputFiles.choose(folder, sources, request.settings.threshold_series)
-        work = _PartWork(part, job, setup.start(journal, files.excluded), sources, folder, claims)
-        failures = work.run()
-        if remaining := len(work.list_remaining()):
-            log.info(
-                f"done; {count_of(remaining, 'micrograph')} of other parts"
-                f" {'is' if remaining == 1 else 'are'} not, and the last part merges all"
-            )
-            return PartResult(failures, remaining)
-        return PartResult(failures, 0, _merge_once(job, folder, claims, compute))
+        work = PartWork(part, job, setup.start(journal, files.excluded), sources, folder, claims)
+        return finish_part(work, lambda: _merge(job, folder, claims, compute, is_complete=True))
 
 
-def merge(out: str | Path, compute: ComputeSettings = ComputeSettings()) -> PickingResult:
+def finish_part(work: PartWork, merge: Callable[[], R]) -> PartResult[R]:
+    """Score the micrographs of a part, and merge all parts if they are done.
+
+    Parameters
+    ----------
+    merge
+        Merges them, and returns the results.
+
+    Raises
+    ------
+    BadInput
+        If the part cannot be picked, or the parts cannot be merged.
+    """
+    failures = work.run()
+    if remaining := len(work.list_remaining()):
+        log.info(
+            f"done; {count_of(remaining, 'micrograph')} of other parts"
+            f" {'is' if remaining == 1 else 'are'} not, and the last part merges all"
+        )
+        return PartResult(failures, remaining)
+    return PartResult(failures, 0, _merge_once(work.job, work.folder, work.claims, merge))
+
+
+def merge(
+    out: str | Path, compute: ComputeSettings = ComputeSettings()
+) -> PickingResult | TracingResult:
     """Merge the parts in an output folder: calibrate the scores, and write all results.
 
     Parameters
@@ -213,10 +241,14 @@ def merge(out: str | Path, compute: ComputeSettings = ComputeSettings()) -> Pick
                 f"the parts in {folder} are being merged by {claims.holder(MERGE)}; wait until it"
                 " has finished"
             )
+        if job.is_of_filaments:
+            from heliodor.workflows.filament_parts import merge_filaments
+
+            return merge_filaments(job, folder, claims, compute, is_complete=False)
         return _merge(job, folder, claims, compute, is_complete=False)
 
 
-def _agree(job: PickingJob, folder: Path, presence: Presence) -> PickingJob:
+def agree(job: PickingJob, folder: Path, presence: Presence) -> PickingJob:
     """Write the job, or return that of the first part if it is the same.
 
     Another one is replaced if it is finished, or if it has found nothing and nobody works on it:
@@ -241,7 +273,7 @@ def _agree(job: PickingJob, folder: Path, presence: Presence) -> PickingJob:
             return first
         is_begun = presence.list_others() or any(
             reader.list_times()
-            for reader in JournalReaders(folder, None)
+            for reader in JournalReaders[Any](folder, None, None)
             if any(session.job == first.digest for session in reader.sessions)
         )
         if is_begun and not first.has_been_merged(folder):
@@ -255,7 +287,7 @@ def _agree(job: PickingJob, folder: Path, presence: Presence) -> PickingJob:
 
 
 @contextmanager
-def _turn(claims: Claims, name: str) -> Iterator[None]:
+def take_turn(claims: Claims, name: str) -> Iterator[None]:
     """Wait until no other process does some work, and do it in the block."""
     said = False
     while not claims.take(name):
@@ -269,13 +301,35 @@ def _turn(claims: Claims, name: str) -> Iterator[None]:
         claims.release(name)
 
 
+class PartPicking(Protocol):
+    """Finds what is on micrographs, and keeps it in a journal of this process."""
+
+    @property
+    def journal(self) -> JoinedJournals[Any]:
+        """The journals of all processes."""
+        ...
+
+    def score(
+        self,
+        sources: Sequence[Source],
+        wanted: Iterable[Source],
+        settle: Callable[[int, Source, Failure | None], None],
+    ) -> None:
+        """Score some of the micrographs, and keep what was found."""
+        ...
+
+    def is_settled(self, source: Source) -> bool:
+        """Return whether a micrograph is done, or could not be used, as far as has been read."""
+        ...
+
+
 @dataclass
-class _PartWork:
+class PartWork:
     """Scores the micrographs of one part."""
 
     part: Part
     job: PickingJob
-    picking: ResumablePicking
+    picking: PartPicking
     #: The micrographs of all parts.
     sources: Sequence[Source]
     folder: Path
@@ -396,9 +450,7 @@ def _divide(sources: Sequence[Source]) -> dict[str, Sequence[Source]]:
     }
 
 
-def _merge_once(
-    job: PickingJob, folder: Path, claims: Claims, compute: ComputeSettings
-) -> PickingResult | None:
+def _merge_once(job: PickingJob, folder: Path, claims: Claims, merge: Callable[[], R]) -> R | None:
     """Merge the parts, unless another process does or did; return the results if this one did."""
     if not claims.take(MERGE):
         log.info(f"all parts are done; {claims.holder(MERGE) or 'another process'} merges them")
@@ -413,7 +465,7 @@ def _merge_once(
         log.info(f"all parts in {folder} are done and merged")
         claims.remove()
         return None
-    return _merge(job, folder, claims, compute, is_complete=True)
+    return merge()
 
 
 def _merge(
@@ -438,12 +490,12 @@ def _merge(
             )
         sources = job.list_sources()
         setup = prepare_picking(
-            request, loaded, sources, out, compute, record, turn=lambda: _turn(claims, ADAPT)
+            request, loaded, sources, out, compute, record, turn=lambda: take_turn(claims, ADAPT)
         )
-        journal = JoinedJournals(out, setup.key)
+        journal = JoinedJournals(out, setup.key, PARTICLES)
         if not is_complete:
-            _refuse_incomplete(job, setup.start(journal, {}), sources, out, claims.presence)
-        record.results["parts"] = _describe_processes(journal, job)
+            refuse_incomplete(job, setup.start(journal, {}), sources, out, claims.presence)
+        record.results["parts"] = describe_processes(journal, job)
         project = request.relion_project
         additions = PickAdditions(
             job.read_corrections(folder),
@@ -458,7 +510,7 @@ def _merge(
     return picked
 
 
-def _describe_processes(journal: JoinedJournals, job: PickingJob) -> list[dict[str, Any]]:
+def describe_processes(journal: JoinedJournals[Any], job: PickingJob) -> list[dict[str, Any]]:
     """Return which processes have picked the parts, for the record."""
     return [
         {
@@ -473,9 +525,9 @@ def _describe_processes(journal: JoinedJournals, job: PickingJob) -> list[dict[s
     ]
 
 
-def _refuse_incomplete(
+def refuse_incomplete(
     job: PickingJob,
-    picking: ResumablePicking,
+    picking: PartPicking,
     sources: Sequence[Source],
     folder: Path,
     presence: Presence,

@@ -30,7 +30,7 @@ from heliodor.picking.claims import Member, find_active
 from heliodor.picking.corrected_store import CorrectedStore
 from heliodor.picking.decoys import describe_inverted_contrast
 from heliodor.picking.joined_journals import FOLDER, JoinedJournals, discard_parts, forget_job
-from heliodor.picking.journal import MicrographResult, Session
+from heliodor.picking.journal import PARTICLES, MicrographResult, Session
 from heliodor.picking.output_files import (
     autopick_name,
     coordinate_text,
@@ -170,7 +170,7 @@ def pick_and_record(
     record: RunRecord,
     report: bool,
     resume: bool = True,
-    journal: JoinedJournals | None = None,
+    journal: JoinedJournals[MicrographResult] | None = None,
     additions: PickAdditions = NO_ADDITIONS,
 ) -> PickingResult:
     """Pick, and write all results; see `pick_with`."""
@@ -247,7 +247,7 @@ def pick_with(
     record: RunRecord,
     regions: RegionEvaluator | None = None,
     resume: bool = True,
-    journal: JoinedJournals | None = None,
+    journal: JoinedJournals[MicrographResult] | None = None,
     additions: PickAdditions = NO_ADDITIONS,
 ) -> tuple[PickingResult, dict[str, float]]:
     """Pick the micrographs that no journal of the folder has, calibrate, and write the results.
@@ -278,7 +278,7 @@ def pick_with(
             (folder / name).unlink(missing_ok=True)
         if not resume:
             discard_parts(folder)
-        journal = JoinedJournals(folder, setup.key, not resume)
+        journal = JoinedJournals(folder, setup.key, PARTICLES, not resume)
         journal.remove_unusable()
     if additions.app_scores is not None:
         key = journal_key(model, settings, setup.images)
@@ -367,7 +367,7 @@ class OutputFiles:
 
 def _find_candidates(
     setup: PickingSetup,
-    journal: JoinedJournals,
+    journal: JoinedJournals[MicrographResult],
     files: OutputFiles,
     record: RunRecord,
     regions: RegionEvaluator | None,

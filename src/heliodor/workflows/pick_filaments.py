@@ -4,44 +4,42 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from heliodor import __version__
 from heliodor.data.coordinates import writers as particle_writers
 from heliodor.data.coordinates.writers import WriteContext
 from heliodor.data.filaments.filament import Filaments, to_points
 from heliodor.data.filaments.geometry import simplify_axis
-from heliodor.data.filaments.segments import cut_segments
+from heliodor.data.filaments.segments import add_optics, cut_segments
 from heliodor.data.filaments.writers import FORMATS, MANUAL_LIST, write_filaments
-from heliodor.data.micrographs.sources import (
-    MicrographInputs,
-    Source,
-    are_named_from_here,
-    find_sources,
-    leave_out,
-    read_names,
-)
+from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
-from heliodor.picking.filaments.batch import Predictor, TracingResult, trace_micrographs
+from heliodor.picking.batch import NothingPicked
+from heliodor.picking.claims import Member
+from heliodor.picking.filaments.batch import (
+    InMemoryFilaments,
+    Predictor,
+    TracedMicrograph,
+    TracingResult,
+    trace_with,
+)
+from heliodor.picking.filaments.codec import FILAMENTS
 from heliodor.picking.filaments.settings import FilamentSettings
-from heliodor.picking.filaments.store import FolderStore
 from heliodor.picking.filaments.width import measure_width
-from heliodor.picking.settings import PickSettings
-from heliodor.picking.user_masks import UserMasks
+from heliodor.picking.joined_journals import JoinedJournals, discard_parts, forget_job
+from heliodor.picking.journal import Session
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.console import count_of
-from heliodor.utils.files import create_output_folder, remove_partial_files, write_text
-from heliodor.utils.locking import lock_folder
-from heliodor.workflows.convert_filaments import add_optics
-from heliodor.workflows.filament_model import load_predictor
-from heliodor.workflows.run_record import RunRecord, flatten_settings
+from heliodor.utils.files import create_output_folder, write_text
+from heliodor.workflows.pick import lock_for_picking
+from heliodor.workflows.run_record import RunRecord, write_failures
+from heliodor.workflows.tracing_setup import FilamentRequest, TracingSetup
 
 log = logging.getLogger(__name__)
 
@@ -70,45 +68,6 @@ class FilamentPicks:
         """Return the filaments of a result, and how wide they look."""
         measured = measure_width(result.mean_profile()) * result.width_angstrom
         return cls(result, result.filaments(), measured, record)
-
-
-@dataclass(frozen=True)
-class FilamentRequest:
-    """What to trace, with what; for the fields see `pick_filaments`."""
-
-    model: str | Path | None
-    micrographs: MicrographInputs
-    settings: FilamentSettings
-    picking: PickSettings = PickSettings()
-    pixel_size_angstrom: float | None = None
-    exclude: str | Path | None = None
-    report: bool = False
-
-    def as_arguments(self, compute: ComputeSettings | None = None) -> dict[str, Any]:
-        """Return the arguments for the record."""
-        settings = [self.settings] if compute is None else [self.settings, compute]
-        return {
-            "model": self.model,
-            "micrographs": self.micrographs,
-            **flatten_settings(*settings),
-            "threshold": self.picking.threshold,
-            "bad_areas": self.picking.bad_areas,
-            "mask": self.picking.mask,
-            "pixel_size_angstrom": self.pixel_size_angstrom,
-            "exclude": self.exclude,
-            "report": self.report,
-        }
-
-    def find_sources(self) -> list[Source]:
-        """Return the micrographs without those that the user excludes.
-
-        Raises
-        ------
-        BadInput
-            If none is left, or the list cannot be read.
-        """
-        sources = find_sources(self.micrographs)
-        return sources if self.exclude is None else leave_out(sources, read_names(self.exclude))
 
 
 def pick_filaments(
@@ -141,51 +100,84 @@ def pick_filaments(
     record = RunRecord("pick", request.as_arguments(compute), command_line)
     device = compute.start()
     if predictor is None:
-        predictor = load_predictor(request.model, request.settings.width_angstrom, device)
+        predictor = request.load_predictor(device)
     folder = create_output_folder(out)
-    with lock_folder(folder):
-        remove_partial_files(folder)
-        _refuse_particles(folder)
-        sources = request.find_sources()
-        record.add_inputs("picking", sources)
-        masks = UserMasks.find(request.picking.mask, sources)
-        settings = request.settings
-        log.info(
-            f"tracing filaments on {count_of(len(sources), 'micrograph')} (width"
-            f" {predictor.width_angstrom:g} Å)"
-        )
-        store = FolderStore(folder, _make_key(request, predictor, masks))
+    with lock_for_picking(folder):
+        refuse_particles(folder)
+        given = find_sources(request.micrographs)
+        setup = TracingSetup.create(request, predictor, request.leave_out(given), device)
         if not resume:
-            store.clear()
-        _remove_outputs(folder, sources)
-        with record.stage("picking"), console.progress("picking") as progress:
-            result = trace_micrographs(
-                predictor,
-                sources,
-                settings,
-                request.pixel_size_angstrom,
-                request.picking.threshold,
-                request.picking.bad_areas,
-                masks,
-                store,
-                progress,
-                torch.get_num_threads(),
-                device.type == "cpu",
-            )
-        record.skip(result.failures)
-        picked = FilamentPicks.summarize(result, record)
-        _record_results(picked)
-        with record.stage("writing"):
-            _write_outputs(folder, picked, settings, sources)
-        record.write(folder)
-        if request.report:
-            from heliodor.workflows.filament_report import write_filament_report
-
-            with record.stage("report"):
-                write_filament_report(folder / "report.html", picked, sources)
-            record.write(folder)
-            log.info(f"report: {folder / 'report.html'}")
+            discard_parts(folder)
+        journal = JoinedJournals(folder, setup.key, FILAMENTS, not resume)
+        journal.remove_unusable()
+        remove_filament_outputs(folder, given)
+        picked = trace_and_record(setup, folder, record, journal, request.report)
+        forget_job(folder)
     return picked
+
+
+def trace_and_record(
+    setup: TracingSetup,
+    folder: Path,
+    record: RunRecord,
+    journal: JoinedJournals[TracedMicrograph],
+    report: bool,
+) -> FilamentPicks:
+    """Trace the micrographs that the journals lack, and write all results.
+
+    Raises
+    ------
+    BadInput
+        If not a single micrograph can be used.
+    """
+    sources, picking = setup.sources, setup.request.picking
+    record.add_inputs("picking", sources)
+    log.info(
+        f"tracing filaments on {count_of(len(sources), 'micrograph')} (width"
+        f" {setup.predictor.width_angstrom:g} Å)"
+    )
+    finished = sum(journal.has(source) for source in sources)
+    if finished < len(sources):
+        journal.own.add_session(Session.begin(Member.this_process(""), len(sources), finished))
+    with record.stage("picking"), console.progress("picking") as progress:
+        try:
+            result = setup.start(journal).run(sources, picking.threshold, progress)
+        except NothingPicked as error:  # programs that started the command read it
+            write_failures(folder / "failed.tsv", error.failures)
+            journal.own.remove_if_empty()
+            raise
+    record.skip(result.failures)
+    picked = FilamentPicks.summarize(result, record)
+    write_filament_results(setup, picked, folder, report)
+    return picked
+
+
+def write_filament_results(
+    setup: TracingSetup,
+    picked: FilamentPicks,
+    folder: Path,
+    report: bool,
+    level: int = logging.INFO,
+) -> None:
+    """Record what was found, and write all results, each file as a whole.
+
+    Parameters
+    ----------
+    level
+        Of the messages that say what was found.
+    """
+    record, sources = picked.record, setup.sources
+    _record_results(picked, level)
+    with record.stage("writing"):
+        _write_outputs(folder, picked, setup.request.settings, sources, level)
+    record.write(folder)
+    if report:
+        from heliodor.workflows.filament_report import write_filament_report
+
+        with record.stage("report"):
+            write_filament_report(folder / "report.html", picked, sources)
+        record.write(folder)
+        log.info(f"report: {folder / 'report.html'}")
 
 
 def trace_in_memory(
@@ -204,23 +196,19 @@ def trace_in_memory(
         If an input cannot be used.
     """
     device = compute.start()
-    predictor = load_predictor(request.model, request.settings.width_angstrom, device)
-    picking = request.picking
-    result = trace_micrographs(
-        predictor,
+    setup = TracingSetup.create(request, request.load_predictor(device), sources, device)
+    result = trace_with(
+        setup.tracer,
         sources,
-        request.settings,
-        request.pixel_size_angstrom,
-        picking.threshold,
-        picking.bad_areas,
-        UserMasks.find(picking.mask, sources),
+        request.picking.threshold,
+        InMemoryFilaments(),
         threads=torch.get_num_threads(),
-        on_cpu=device.type == "cpu",
+        on_cpu=setup.on_cpu,
     )
     return FilamentPicks.summarize(result, RunRecord("pick", request.as_arguments(compute)))
 
 
-def _refuse_particles(folder: Path) -> None:
+def refuse_particles(folder: Path) -> None:
     """Refuse a folder with picks of particles, whose files would stay beside the filaments."""
     if (folder / "autopick.star").exists() or (folder / "picks.tsv").exists():
         raise BadInput(
@@ -229,27 +217,22 @@ def _refuse_particles(folder: Path) -> None:
         )
 
 
-def _make_key(
-    request: FilamentRequest, predictor: Predictor, masks: UserMasks
-) -> Mapping[str, Any]:
-    """Return all that determines the candidates of a given micrograph, ready for JSON."""
-    after = {"filaments", "segments_angstrom", "to"}
-    settings = {k: v for k, v in asdict(request.settings).items() if k not in after}
-    return {
-        "heliodor": __version__,
-        "model": predictor.fingerprint,
-        **settings,
-        "pixel_size_angstrom": request.pixel_size_angstrom,
-        "bad_areas": request.picking.bad_areas,
-        "masks": masks.fingerprints(),
-    }
+def remove_filament_outputs(
+    folder: Path, sources: Sequence[Source], kept: Container[str] = ()
+) -> None:
+    """Remove the results of an earlier run, whose files would not belong together.
 
-
-def _remove_outputs(folder: Path, sources: list[Source]) -> None:
-    """Remove the results of an earlier run, whose files would not belong together."""
+    Parameters
+    ----------
+    kept
+        Names of files, and of formats, that stay.
+    """
     for name in (FILAMENTS_STAR, SEGMENTS_STAR, TABLE, "run.json", "report.html"):
-        (folder / name).unlink(missing_ok=True)
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)
     for form in FORMATS.values():
+        if form.name in kept:
+            continue
         place = folder / form.name
         (place / MANUAL_LIST).unlink(missing_ok=True)
         (place / f"filaments{form.suffix}").unlink(missing_ok=True)
@@ -261,31 +244,34 @@ def _remove_outputs(folder: Path, sources: list[Source]) -> None:
                 below.rmdir()
 
 
-def _record_results(picked: FilamentPicks) -> None:
+def _record_results(picked: FilamentPicks, level: int) -> None:
     """Record and log what was found."""
+    warn = picked.record.warn if level >= logging.INFO else picked.record.notes.append
     result, filaments, record = picked.result, picked.filaments, picked.record
     measured, expected, count = picked.measured_width_angstrom, result.expected, len(filaments)
     total = sum(one.length_px * filaments.pixel_sizes[one.micrograph] for one in filaments)
-    log.info(
+    log.log(
+        level,
         f"{count_of(count, 'filament')}, {total / 1e4:.1f} µm in all, on"
-        f" {count_of(len(result.micrographs), 'micrograph')}"
+        f" {count_of(len(result.micrographs), 'micrograph')}",
     )
     known = not math.isnan(expected.precision)
-    log.info(
+    log.log(
+        level,
         f"threshold {expected.threshold:.3f} (log-odds)"
         + (f"; expected: {expected.precision:.0%} of the length correct,"
-           f" {expected.recall:.0%} of the candidates' found" if known else "")
+           f" {expected.recall:.0%} of the candidates' found" if known else ""),
     )  # fmt: skip
     if not math.isnan(measured):
-        log.info(f"the filaments look {measured:.0f} Å wide")
+        log.log(level, f"the filaments look {measured:.0f} Å wide")
         ratio = max(measured / result.width_angstrom, result.width_angstrom / measured)
         if ratio > MOST_WIDTH_ERROR:
-            record.warn(
+            warn(
                 f"the filaments look {measured:.0f} Å wide, not {result.width_angstrom:g} Å; if"
                 " that is so, pick again with another --width"
             )
     if not count:
-        record.warn("no filaments were found; look at the micrographs, and check --width")
+        warn("no filaments were found; look at the micrographs, and check --width")
     record.results |= {
         "threshold": expected.threshold,
         "expected": {"precision": expected.precision, "recall": expected.recall},
@@ -299,7 +285,11 @@ def _record_results(picked: FilamentPicks) -> None:
 
 
 def _write_outputs(
-    folder: Path, picked: FilamentPicks, settings: FilamentSettings, sources: list[Source]
+    folder: Path,
+    picked: FilamentPicks,
+    settings: FilamentSettings,
+    sources: Sequence[Source],
+    level: int,
 ) -> None:
     table = picked.filaments
     points = to_points(table)
@@ -314,7 +304,7 @@ def _write_outputs(
         segments = add_optics(cut_segments(table, settings.segments_angstrom))
         star = particle_writers.FORMATS["star"]
         particle_writers.write_picks(folder / SEGMENTS_STAR, segments, star, given)
-        log.info(f"{count_of(len(segments), 'segment')} in {folder / SEGMENTS_STAR}")
+        log.log(level, f"{count_of(len(segments), 'segment')} in {folder / SEGMENTS_STAR}")
     for name in settings.to or ():
         form = FORMATS[name]
         place = folder / name
@@ -325,7 +315,7 @@ def _write_outputs(
             form,
             given,
         )
-        log.info(f"{place}: {form.description}")
+        log.log(level, f"{place}: {form.description}")
 
 
 def _simplify(table: Filaments) -> Filaments:

@@ -19,16 +19,17 @@ from typing import Any
 from heliodor import __version__
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.models.model_file import Model, fingerprint_model
 from heliodor.picking.corrections import NO_CORRECTIONS, Corrections
+from heliodor.picking.filaments.settings import FilamentSettings
 from heliodor.picking.joined_journals import CLAIMS, FOLDER, JOB, MERGED
-from heliodor.picking.settings import PickSettings
+from heliodor.picking.settings import InBadAreas, PickSettings
 from heliodor.picking.user_masks import UserMasks
 from heliodor.utils.files import create_text, write_json
 from heliodor.utils.hashing import digest
 from heliodor.utils.json_schema import StoredModel, model_of_dataclass, validate
 from heliodor.workflows.picking_setup import PickRequest
 from heliodor.workflows.run_record import as_json
+from heliodor.workflows.tracing_setup import FilamentRequest
 
 #: How often, and how long apart in seconds, a file is read that another process may be writing.
 _ATTEMPTS, _PAUSE = 20, 0.1
@@ -77,6 +78,19 @@ class _StoredRequest(StoredModel):
     relion_project: str | None
 
 
+class _StoredFilamentRequest(StoredModel):
+    """The arguments of tracing that are not fields of its settings."""
+
+    model: str | None
+    micrographs: str | list[str]
+    threshold: float | None
+    bad_areas: InBadAreas
+    mask: str | list[str] | None
+    pixel_size_angstrom: float | None
+    exclude: str | None
+    report: bool
+
+
 @dataclass(frozen=True)
 class PickingJob:
     """What several processes pick together."""
@@ -102,8 +116,8 @@ class PickingJob:
     @classmethod
     def create(
         cls,
-        request: PickRequest,
-        model: Model,
+        request: PickRequest | FilamentRequest,
+        model: str,
         sources: Sequence[Source],
         out: str | Path,
         command_line: str,
@@ -113,6 +127,8 @@ class PickingJob:
 
         Parameters
         ----------
+        model
+            The fingerprint of the model.
         sources
             The micrographs, without those that the user excludes.
 
@@ -121,14 +137,14 @@ class PickingJob:
         BadInput
             If a mask cannot be used.
         """
-        masks = UserMasks.find(request.settings.mask, sources).fingerprints()
+        masks = UserMasks.find(request.mask, sources).fingerprints()
         return cls(
             __version__,
             os.getcwd(),
             str(out),
             command_line,
             as_json(request.as_arguments()),
-            fingerprint_model(model),
+            model,
             digest([json.dumps(masks, sort_keys=True).encode()]) if masks else "",
             tuple((s.name, str(s.path), s.output_stem, s.pixel_size_angstrom) for s in sources),
             corrections.as_lists() if corrections else None,
@@ -272,6 +288,33 @@ class PickingJob:
         settings = PickSettings(**{name: values[name] for name in names & values.keys()})
         own = {each.name for each in fields(PickRequest)} - {"settings"}
         return PickRequest(settings=settings, **{name: values[name] for name in own})
+
+    @property
+    def is_of_filaments(self) -> bool:
+        """Whether filaments are traced."""
+        return self.arguments.get("filaments") is True
+
+    def read_filament_request(self, folder: Path) -> FilamentRequest:
+        """Return the request of tracing filaments.
+
+        Raises
+        ------
+        BadInput
+            If a stored argument is damaged.
+        """
+        subject, values = str(folder / FOLDER / JOB), dict(self.arguments)
+        stored = validate(_StoredFilamentRequest, values, subject)
+        validate(model_of_dataclass(FilamentSettings), values, subject)
+        names = [each.name for each in fields(FilamentSettings)]
+        return FilamentRequest(
+            stored.model,
+            stored.micrographs,
+            FilamentSettings(**{name: values[name] for name in names}),
+            PickSettings(threshold=stored.threshold, bad_areas=stored.bad_areas, mask=stored.mask),
+            stored.pixel_size_angstrom,
+            stored.exclude,
+            stored.report,
+        )
 
     @contextmanager
     def as_started(self, folder: Path) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from heliodor.models.model_file import Model
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking.corrections import NO_CORRECTIONS, Corrections
 from heliodor.picking.joined_journals import JoinedJournals
+from heliodor.picking.journal import MicrographResult
 from heliodor.picking.recalibration import choose_decoy_search
 from heliodor.picking.resuming import ResumablePicking
 from heliodor.picking.run_key import journal_key
@@ -67,6 +68,11 @@ class PickRequest:
     app_scores: str | Path | None = None
     relion_project: str | Path | None = None
     threshold_offsets: str | Path | None = None
+
+    @property
+    def mask(self) -> str | list[str] | None:
+        """Masks of contamination that the user gives."""
+        return self.settings.mask
 
     def leave_out(self, sources: Sequence[Source]) -> list[Source]:
         """Return the micrographs without those that the user excludes.
@@ -175,7 +181,9 @@ class PickingSetup:
         """All that determines the candidates of a given micrograph, ready for JSON."""
         return journal_key(self.model, self.settings, self.images, self.masks)
 
-    def start(self, journal: JoinedJournals, excluded: Mapping[str, str]) -> ResumablePicking:
+    def start(
+        self, journal: JoinedJournals[MicrographResult], excluded: Mapping[str, str]
+    ) -> ResumablePicking:
         """Return the picking that continues where a journal ends."""
         search = choose_decoy_search(self.model, self.sources)
         return ResumablePicking(

@@ -116,7 +116,7 @@ def read_status(out: str | Path) -> PickingStatus:
 def _read_picked(folder: Path) -> PickingStatus | None:
     """Return how far picking has come by what the processes have noted; None: not begun."""
     job = PickingJob.read(folder)
-    readers = list(JournalReaders(folder, None))
+    readers = list(JournalReaders[Any](folder, None, None))
     main = next((reader for reader in readers if reader.path == folder / NAME), None)
     # One process may have taken over what parts began.
     is_single = main is not None and main.sessions and _state_of_single(folder, main) == "running"
@@ -128,7 +128,9 @@ def _read_picked(folder: Path) -> PickingStatus | None:
     return _read_single(folder, main)
 
 
-def _read_parts(folder: Path, job: PickingJob, readers: Sequence[JournalReader]) -> PickingStatus:
+def _read_parts(
+    folder: Path, job: PickingJob, readers: Sequence[JournalReader[Any]]
+) -> PickingStatus:
     """Return the status of a job that several processes share."""
     names = {name for name, *_ in job.sources}
     heads = {r.head for r in readers if any(s.job == job.digest for s in r.sessions)}
@@ -148,7 +150,7 @@ def _read_parts(folder: Path, job: PickingJob, readers: Sequence[JournalReader])
     return _summarize(folder, len(names), len(done), failures, processes, is_finished)
 
 
-def _read_single(folder: Path, journal: JournalReader) -> PickingStatus:
+def _read_single(folder: Path, journal: JournalReader[Any]) -> PickingStatus:
     """Return the status of picking by one process."""
     session = journal.sessions[-1]
     state = _state_of_single(folder, journal)
@@ -245,7 +247,7 @@ def _state_of_member(presence: Path | None) -> ProcessState:
     return "running" if _age(presence) <= EXPIRY_SECONDS else "silent"
 
 
-def _state_of_single(folder: Path, journal: JournalReader) -> ProcessState:
+def _state_of_single(folder: Path, journal: JournalReader[Any]) -> ProcessState:
     """Return the state of a process that picks alone, which holds the lock of the folder."""
     session = journal.sessions[-1]
     if not (folder / LOCK_FILE).exists():
@@ -263,7 +265,7 @@ def _age(path: Path) -> float:
         return float("inf")
 
 
-def _describe(reader: JournalReader, session: Session, state: ProcessState) -> ProcessStatus:
+def _describe(reader: JournalReader[Any], session: Session, state: ProcessState) -> ProcessStatus:
     """Return what a process has done since it started."""
     times = sorted(at for at in reader.list_times().values() if at >= session.at)
     failed = [name for name, (_, at) in reader.list_failures().items() if at >= session.at]

@@ -237,7 +237,8 @@ def _prepare_filaments(arguments: _Arguments) -> Repeat:
     from heliodor.picking.filaments.settings import FilamentSettings
     from heliodor.picking.settings import PickSettings
     from heliodor.utils.compute import ComputeSettings
-    from heliodor.workflows.pick_filaments import FilamentRequest, pick_filaments
+    from heliodor.workflows.pick_filaments import pick_filaments
+    from heliodor.workflows.tracing_setup import FilamentRequest
 
     values = arguments.check(_FilamentArguments)
     settings, picking = arguments.build(FilamentSettings), arguments.build(PickSettings)

@@ -63,6 +63,43 @@ class FilamentTrainingResult:
     failures: list[Failure]
 
 
+@dataclass(frozen=True)
+class LabelsOfFilaments:
+    """What a training begins with: labels on micrographs, and a model."""
+
+    start: FilamentModel
+    table: Filaments
+    width_angstrom: float
+    sources: list[Source]
+    #: The labels of each micrograph that has some.
+    labeled: dict[Source, tuple[Filament, ...]]
+
+    @classmethod
+    def read(
+        cls, micrographs: MicrographInputs, labels: str | Path, settings: FilamentTraining
+    ) -> LabelsOfFilaments:
+        """Read the labels and the model, but not the micrographs.
+
+        Raises
+        ------
+        BadInput
+            If an input cannot be used.
+        """
+        if settings.start == FROM_SCRATCH:
+            raise BadInput(
+                "training on filaments starts from a model of filaments; leave this out for the"
+                " general filament model",
+                parameter="from",
+            )
+        # The general model of filaments is the one that is meant here.
+        general = settings.start in (None, GENERAL_MODEL_NAME)
+        start = load_filament_model_or_general(None if general else settings.start)
+        table = read_filaments(labels, settings.start_end)
+        width = choose_width(settings.width_angstrom, start, table, labels)
+        sources = find_sources(micrographs)
+        return cls(start, table, width, sources, _assign(table, sources, labels))
+
+
 def train_filament_model(
     micrographs: MicrographInputs,
     labels: str | Path,
@@ -90,21 +127,10 @@ def train_filament_model(
     arguments = {"micrographs": micrographs, "labels": labels, "filaments": True}
     arguments |= flatten_settings(settings, compute)
     record = RunRecord("train", arguments, command_line)
-    if settings.start == FROM_SCRATCH:
-        raise BadInput(
-            "training on filaments starts from a model of filaments; leave this out for the"
-            " general filament model",
-            parameter="from",
-        )
-    # The general model of filaments is the one that is meant here.
-    general = settings.start in (None, GENERAL_MODEL_NAME)
-    start = load_filament_model_or_general(None if general else settings.start)
     device = compute.start()
-    table = read_filaments(labels, settings.start_end)
-    width = choose_width(settings.width_angstrom, start, table, labels)
-    sources = find_sources(micrographs)
-    record.add_inputs("training", sources)
-    labeled = _assign(table, sources, labels)
+    given = LabelsOfFilaments.read(micrographs, labels, settings)
+    start, table, width, labeled = given.start, given.table, given.width_angstrom, given.labeled
+    record.add_inputs("training", given.sources)
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)

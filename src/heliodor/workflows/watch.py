@@ -35,7 +35,7 @@ from heliodor.models.registry import find_named_model
 from heliodor.picking.batch import PickingResult, add_probability
 from heliodor.picking.claims import Member
 from heliodor.picking.joined_journals import JoinedJournals
-from heliodor.picking.journal import MicrographResult, Session
+from heliodor.picking.journal import PARTICLES, MicrographResult, Session
 from heliodor.picking.output_files import autopick_name, coordinate_text
 from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_watch_page
 from heliodor.utils.compute import ComputeSettings
@@ -99,22 +99,7 @@ def watch(
     BadInput
         If an input cannot be used, or no micrograph arrives in time.
     """
-    if not 0.1 <= every_seconds <= 3600:
-        raise BadInput(
-            f"the time between two looks must be from 0.1 to 3600 s, not {every_seconds:g}",
-            parameter="every",
-        )
-    if until_minutes is not None and not 0 < until_minutes < 1e6:
-        raise BadInput(
-            f"the minutes to wait for micrographs must be more than 0, not {until_minutes:g}",
-            parameter="until",
-        )
-    if request.settings.mask:
-        raise BadInput(
-            "masks of your own cannot be given while micrographs arrive; pick with heliodor pick"
-            " when all are there",
-            parameter="mask",
-        )
+    check_watching(every_seconds, until_minutes, request.mask)
     if request.adapt:
         raise BadInput(
             "the general model cannot adapt to micrographs that have not arrived; pick with"
@@ -128,12 +113,40 @@ def watch(
     with lock_for_picking(folder):
         record = RunRecord("pick", request.as_arguments(compute), command_line)
         setup = prepare_picking(request, loaded, [], folder, compute, record)
-        watcher = _Watcher(request, compute, folder, command_line, setup, _EventWriter(events))
+        watcher = _Watcher(request, compute, folder, command_line, setup, EventWriter(events))
         return watcher.run(every_seconds, until_minutes)
 
 
+def check_watching(
+    every_seconds: float, until_minutes: float | None, mask: str | list[str] | None
+) -> None:
+    """Check how micrographs are waited for, and that no masks are given.
+
+    Raises
+    ------
+    BadInput
+        If a value is impossible.
+    """
+    if not 0.1 <= every_seconds <= 3600:
+        raise BadInput(
+            f"the time between two looks must be from 0.1 to 3600 s, not {every_seconds:g}",
+            parameter="every",
+        )
+    if until_minutes is not None and not 0 < until_minutes < 1e6:
+        raise BadInput(
+            f"the minutes to wait for micrographs must be more than 0, not {until_minutes:g}",
+            parameter="until",
+        )
+    if mask:
+        raise BadInput(
+            "masks of your own cannot be given while micrographs arrive; pick with heliodor pick"
+            " when all are there",
+            parameter="mask",
+        )
+
+
 @dataclass
-class _EventWriter:
+class EventWriter:
     """Writes a line of JSON for each thing that happens, for programs that wait for it."""
 
     #: None: standard output.
@@ -208,14 +221,14 @@ class _Watcher:
         folder: Path,
         command_line: str,
         setup: PickingSetup,
-        events: _EventWriter,
+        events: EventWriter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._request, self._compute, self._folder = request, compute, folder
         self._model_file = _ModelFile(request)
         self._command_line, self._setup, self._events = command_line, setup, events
         self._clock = clock
-        self._journal = JoinedJournals(folder, setup.key)
+        self._journal = JoinedJournals(folder, setup.key, PARTICLES)
         self._journal.remove_unusable()
         self._arrivals = Arrivals(request.micrographs, self._is_settled, clock)
         model = setup.model
@@ -282,7 +295,7 @@ class _Watcher:
             log.warning(f"the model was not replaced: {error}")
             return False
         self._setup = setup
-        self._journal = JoinedJournals(self._folder, setup.key)
+        self._journal = JoinedJournals(self._folder, setup.key, PARTICLES)
         self._journal.remove_unusable()
         self._journal.own.add_session(Session.begin(Member.this_process(""), 0, 0))
         self._arrivals.forget()
@@ -425,7 +438,7 @@ class _Watcher:
         setup = replace(self._setup, sources=settled)
         record = RunRecord("pick", self._request.as_arguments(self._compute), self._command_line)
         if is_last:
-            record.skip(_list_incomplete(look))
+            record.skip(list_incomplete(look))
         picked = pick_and_record(
             setup,
             self._folder,
@@ -473,7 +486,7 @@ class _Watcher:
             self._estimate(look, is_last=True)
         result = self._threshold.result
         assert result is not None
-        incomplete = _list_incomplete(look)
+        incomplete = list_incomplete(look)
         self._failures |= {failure.name: failure.reason for failure in incomplete}
         self._write_page(look, ended=True)
         return replace(result, failures=[*result.failures, *incomplete])
@@ -514,6 +527,6 @@ class _Watcher:
         write_text(self._folder / PAGE, render_watch_page(state))
 
 
-def _list_incomplete(look: Look) -> list[Failure]:
+def list_incomplete(look: Look) -> list[Failure]:
     """Return the micrographs that are incomplete at the end."""
     return [Failure(name, f"incomplete: {why}") for name, why in look.incomplete.items()]

@@ -202,10 +202,10 @@ def test_the_same_part_is_not_picked_twice_at_a_time(
 ) -> None:
     alone = one_process()
     again = (*PICK, "out", "--part", "1/2")
-    score = parts._PartWork._score
+    score = parts.PartWork._score
 
     def meanwhile(self: Any, *arguments: Any) -> None:
-        monkeypatch.setattr(parts._PartWork, "_score", score)
+        monkeypatch.setattr(parts.PartWork, "_score", score)
         refused = call(*again)
         assert refused.code == 2
         assert "part 1/2 is already being picked in out (process" in refused.sentence
@@ -215,7 +215,7 @@ def test_the_same_part_is_not_picked_twice_at_a_time(
         assert call(*PICK, "out", "--part", "2/2").code == 0
         score(self, *arguments)
 
-    monkeypatch.setattr(parts._PartWork, "_score", meanwhile)
+    monkeypatch.setattr(parts.PartWork, "_score", meanwhile)
     assert call(*again).code == 3
     assert results("out") == alone
     assert call(*again).code == 0
@@ -326,14 +326,14 @@ def test_a_job_that_began_with_a_mistake_and_found_nothing_is_replaced(project: 
 def test_a_job_that_was_replaced_meanwhile_is_not_merged(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remaining = parts._PartWork.list_remaining
+    remaining = parts.PartWork.list_remaining
 
     def replaced(self: Any) -> list[Source]:
         shutil.copy("other/.picking/job.json", "out/.picking/job.json")
         return remaining(self)
 
     call(*PICK, "other", "--threshold", 1, "--part", "1/2")
-    monkeypatch.setattr(parts._PartWork, "list_remaining", replaced)
+    monkeypatch.setattr(parts.PartWork, "list_remaining", replaced)
     refused = call(*PICK, "out", "--part", "1/1")
     assert "another job has begun there" in refused.sentence
     assert not Path("out/run.json").exists()
@@ -465,7 +465,7 @@ def test_the_status_of_one_process_that_continues_what_parts_began(
 
 def test_the_status_of_processes_at_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    settle = parts._PartWork._is_settled
+    settle = parts.PartWork._is_settled
 
     def looking(self: Any, source: Source) -> bool:
         if len(self._settled) == 3:
@@ -473,7 +473,7 @@ def test_the_status_of_processes_at_work(project: Path, monkeypatch: pytest.Monk
         return settle(self, source)
 
     call(*PICK, "out", "--part", "1/9")
-    monkeypatch.setattr(parts._PartWork, "_is_settled", looking)
+    monkeypatch.setattr(parts.PartWork, "_is_settled", looking)
     call(*PICK, "out", "--part", "claim")
     at_work = seen[-1]
     assert (at_work.state, at_work.micrographs) == ("running", 9)

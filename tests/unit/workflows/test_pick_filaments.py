@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def network(monkeypatch: pytest.MonkeyPatch) -> KnownAxes:
     known = KnownAxes()
     monkeypatch.setattr(
-        "heliodor.workflows.pick_filaments.load_predictor", lambda model, width, device: known
+        "heliodor.workflows.tracing_setup.load_predictor", lambda model, width, device: known
     )
     return known
 
@@ -94,7 +94,7 @@ def test_all_results(folder: Path, tmp_path: Path, network: KnownAxes) -> None:
     pick(folder, out, "--threshold", 1)
     assert network.calls == NUMBER
     assert sorted(path.name for path in out.iterdir()) == [
-        ".filaments", "filaments.star", "micrographs.tsv", "run.json",
+        ".picking.jsonl", "filaments.star", "micrographs.tsv", "run.json",
     ]  # fmt: skip
     pick(folder, out, "--resume", "never")
     assert network.calls == 2 * NUMBER
@@ -122,8 +122,6 @@ def test_a_bad_micrograph_is_reported_at_the_end(folder: Path, tmp_path: Path) -
         ("--app-scores", "project"),
         ("--relion-project", "project"),
         ("--threshold-offsets", "offsets.txt"),
-        ("--part", "1/2"),
-        ("--cluster", "local"),
         ("--max-fdr", "0.1"),
         ("--scores", "dense"),
     ],
@@ -147,10 +145,9 @@ def test_options_of_filaments_need_filaments(folder: Path, tmp_path: Path) -> No
 
 
 def test_commands_that_cannot_trace_say_so(folder: Path) -> None:
-    for command in ("watch", "run"):
-        result = call(command, folder, "--filaments")
-        assert result.code == 2
-        assert "heliodor pick --filaments" in result.sentence
+    result = call("run", folder, "--filaments")
+    assert result.code == 2
+    assert "heliodor train --filaments, and traced with heliodor pick" in result.sentence
 
 
 def test_a_folder_with_particles_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -197,7 +194,7 @@ def test_a_run_can_be_repeated(folder: Path, tmp_path: Path) -> None:
 def test_the_general_filament_model_traces_simulated_filaments(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heliodor.workflows.pick_filaments.load_predictor", load_predictor)
+    monkeypatch.setattr("heliodor.workflows.tracing_setup.load_predictor", load_predictor)
     width = FILAMENTS[kind].width_angstrom
     made = simulate(
         tmp_path / "set", SimulationSettings(filament=kind, count=3, overlap=True, seed=140)

@@ -78,7 +78,7 @@ def test_a_model_is_trained_and_described_and_trained_again(fibrils: Path, tmp_p
         (["--watch"], "leave it out with --filaments (--watch)"),
         (["--until", 3], "leave it out with --filaments (--until)"),
         (["--memory", 4], "leave it out with --filaments (--memory)"),
-        (["--cluster", "local"], "leave it out with --filaments (--cluster)"),
+        (["--cluster", "local", "--watch"], "leave it out with --filaments (--watch)"),
         (["--diameter", 100], "leave it out with --filaments (--diameter)"),
         (["--from", "scratch"], "starts from a model of filaments"),
         (["--resume", "often"], "must be auto or never"),

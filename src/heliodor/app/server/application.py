@@ -22,6 +22,7 @@ from heliodor.app.server.endpoints import AppContext, Endpoints
 from heliodor.app.server.request_parsing import parse_query_whole
 from heliodor.app.server.routes.annotations import AnnotationRoutes
 from heliodor.app.server.routes.exports import ExportRoutes
+from heliodor.app.server.routes.filaments import FilamentRoutes
 from heliodor.app.server.routes.images import ImageRoutes
 from heliodor.app.server.routes.model import ModelRoutes
 from heliodor.app.server.routes.sharing import SharingRoutes
@@ -70,7 +71,8 @@ class PageRoutes(Endpoints):
 
     async def page(self, request: Request) -> Response:
         """GET /: the page."""
-        return await self._files.get_response("index.html", request.scope)
+        name = "index.html" if self.context.state.filaments is None else "filaments.html"
+        return await self._files.get_response(name, request.scope)
 
     async def static(self, request: Request) -> Response:
         """GET /static/...: the scripts, styles and icons of the page."""
@@ -116,7 +118,7 @@ class PageRoutes(Endpoints):
 #: All endpoints.
 ROUTES = (
     PageRoutes, ImageRoutes, AnnotationRoutes, ModelRoutes, ExportRoutes, TableRoutes,
-    SharingRoutes,
+    SharingRoutes, FilamentRoutes,
 )  # fmt: skip
 
 

@@ -276,12 +276,12 @@ class BatchRun:
         return list(inputs)
 
     def _watch(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        journal = _JournalCounter(self._folder / JOURNAL)
+        journal = JournalCounter(self._folder / JOURNAL)
         code = None
         while code is None:
             with suppress(subprocess.TimeoutExpired):
                 code = process.wait(_POLL_SECONDS)
-            done, says = journal.count(), _read_last_line(log)
+            done, says = journal.count(), read_last_line(log)
             with self._lock:
                 self._pace.note(done)
                 self._state |= {"done": min(done, self._state["of"]), "says": says}
@@ -337,7 +337,7 @@ class BatchRun:
             watcher.join()
 
 
-class _JournalCounter:
+class JournalCounter:
     """Counts the micrographs in the journal of a run, reading each byte once."""
 
     def __init__(self, path: Path) -> None:
@@ -371,7 +371,7 @@ class _JournalCounter:
             self._rest = lines[-1][: len(_ENTRY)]
 
 
-def _read_last_line(log: Path) -> str | None:
+def read_last_line(log: Path) -> str | None:
     """Return the last line of a log file."""
     try:
         with log.open("rb") as stream:

@@ -60,6 +60,8 @@ class ProjectSettings:
     inputs: tuple[str, ...] = ()
     pixel_size_angstrom: float | None = None
     diameter_angstrom: float | None = None
+    #: Width of filaments; None for a project of particles.
+    filament_width_angstrom: float | None = None
     #: Log-odds; None is automatic.
     threshold: float | None = None
     #: The automatic threshold lets at most this share of the picks be false; None: highest F1.
@@ -108,6 +110,7 @@ class _StoredSettings(StoredModel):
     inputs: list[str]
     pixel_size_angstrom: float | None
     diameter_angstrom: float | None
+    filament_width_angstrom: Annotated[float, Field(gt=0, lt=1e5)] | None = None
     threshold: Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)] | None
     max_fdr: Annotated[float, Field(gt=0, lt=1)] | None = None
     threshold_offsets: dict[str, Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)]] = (
@@ -250,6 +253,7 @@ def open_project(
     pixel_size_angstrom: float | None = None,
     diameter_angstrom: float | None = None,
     replace_settings: bool = False,
+    filament_width_angstrom: float | None = None,
 ) -> Project:
     """Open the project in a folder, or create it; the caller holds the folder's lock.
 
@@ -261,6 +265,8 @@ def open_project(
     replace_settings
         Whether an existing project may be given another diameter or pixel size, or lose
         micrographs.
+    filament_width_angstrom
+        For a project of filaments: their width; None: as it is.
 
     Raises
     ------
@@ -274,6 +280,8 @@ def open_project(
     if diameter_angstrom is not None:
         check_diameter(diameter_angstrom)
     before = _read_list_before(folder) if existed else []
+    if existed and filament_width_angstrom is not None:
+        _check_width(folder, settings, filament_width_angstrom)
     if existed and not replace_settings:
         _check_same(folder, settings, before, sources, pixel_size_angstrom, diameter_angstrom)
     for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
@@ -283,6 +291,10 @@ def open_project(
     project = Project(folder, [*sources], settings, existed)
     if diameter_angstrom is not None and diameter_angstrom != settings.diameter_angstrom:
         project.settings = replace(settings, diameter_angstrom=diameter_angstrom, model=0)
+    if filament_width_angstrom is not None:
+        project.settings = replace(
+            project.settings, filament_width_angstrom=filament_width_angstrom
+        )
     if pixel_size_angstrom is not None:
         project.settings = replace(project.settings, pixel_size_angstrom=pixel_size_angstrom)
     names = _rename(settings, before, sources)
@@ -346,6 +358,19 @@ def _check_same(
         raise BadInput(
             f"{folder} is a project already, and {' and '.join(changes)}; use another folder (-o),"
             " or confirm the change with --replace; labels and models are kept"
+        )
+
+
+def _check_width(folder: Path, settings: ProjectSettings, width_angstrom: float) -> None:
+    """Refuse a project of particles, or of filaments of another width."""
+    known = settings.filament_width_angstrom
+    if known is None:
+        raise BadInput(f"{folder} is a project of particles; use another folder (-o)")
+    if known != width_angstrom:
+        raise BadInput(
+            f"{folder} is a project of filaments that are {known:g} Å wide, not"
+            f" {width_angstrom:g} Å; use another folder (-o)",
+            parameter="width",
         )
 
 

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -26,11 +27,14 @@ from heliodor.app.server.addresses import Addresses
 from heliodor.app.server.annotations import KINDS
 from heliodor.app.server.application import build_application
 from heliodor.app.server.endpoints import AppContext
+from heliodor.app.server.filament_work import FilamentWork
 from heliodor.app.server.project import NAME as PROJECT_FILE
 from heliodor.app.server.project import Project, fingerprint_labels, open_project, read_settings
 from heliodor.app.server.state import ProjectState
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.label_assignment import describe_misfit, read_labels
+from heliodor.data.filaments.readers import read_filaments
+from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
@@ -74,6 +78,7 @@ def serve(
     read_only_link: bool = False,
     device: str = "auto",
     can_submit: bool = False,
+    filament_width_angstrom: float | None = None,
 ) -> None:
     """Open a project and serve its page until stopped.
 
@@ -84,7 +89,7 @@ def serve(
     out
         The project folder.
     labels
-        Coordinates of particles for a new project.
+        Coordinates of particles, or filaments, for a new project.
     port
         The port; by default 8765, or the next free one.
     threads
@@ -102,6 +107,8 @@ def serve(
         Where to compute: auto, cpu, cuda, cuda:N or mps.
     can_submit
         Whether the page may submit jobs to a cluster.
+    filament_width_angstrom
+        For a project of filaments: their width.
 
     Raises
     ------
@@ -122,16 +129,31 @@ def serve(
     folder = create_output_folder(out)
     with lock_folder(folder), _listen(addresses, port) as listener:
         project = open_project(
-            folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom, replace_settings
-        )
-        if labels is not None and not _takes_labels(project, labels, replace_settings):
+            folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom,
+            replace_settings, filament_width_angstrom,
+        )  # fmt: skip
+        is_of_filaments = project.settings.filament_width_angstrom is not None
+        if is_of_filaments and diameter_angstrom is not None:
+            raise BadInput(
+                f"{folder} is a project of filaments, which have a width; leave out the diameter",
+                parameter="diameter",
+            )
+        if (
+            labels is not None
+            and not is_of_filaments
+            and not _takes_labels(project, labels, replace_settings)
+        ):
             labels = None
         state = ProjectState(project, threads, device=device, can_submit=can_submit)
         try:
-            if labels is not None:
-                import_labels(state, labels)
-            state.engine.start()
-            state.new_micrographs.start()
+            if state.filaments is not None:
+                if labels is not None:
+                    import_filaments(state, state.filaments, labels)
+            else:
+                if labels is not None:
+                    import_labels(state, labels)
+                state.engine.start()
+                state.new_micrographs.start()
             port = listener.getsockname()[1]
             page = addresses.page(port)
             keys = AccessKeys(partial(_announce_next, page))
@@ -221,6 +243,42 @@ def import_labels(state: ProjectState, labels: str) -> None:
     misfit = describe_misfit(labeled)
     for note in [*notes, *([misfit] if misfit is not None else [])]:
         log.warning(note)
+
+
+def import_filaments(state: ProjectState, work: FilamentWork, labels: str) -> None:
+    """Import labeled filaments into a project that has none.
+
+    Raises
+    ------
+    BadInput
+        If the project has some, or none is on its micrographs.
+    """
+    fingerprint = fingerprint_labels(labels)
+    if fingerprint == state.project.settings.labels_of:
+        log.info(f"{labels} was imported when the project was new; it is not read again")
+        return
+    if work.labels.micrographs("label"):
+        raise BadInput(
+            f"the project {state.project.folder} already has labels; leave out --labels",
+            parameter="labels",
+        )
+    table = read_filaments(labels)
+    matches = match_names(table.micrographs, state.sources)
+    kept = tuple(one for one in table if one.micrograph in matches)
+    if not kept:
+        raise BadInput(f"{labels} has no filaments on the micrographs given", parameter="labels")
+    if len(kept) < len(table):
+        log.warning(f"{len(table) - len(kept)} filaments of {labels} are on other micrographs")
+    names = {name: source.name for name, source in matches.items()}
+    of_project = replace(
+        table,
+        micrographs=tuple(name for name in table.micrographs if name in matches),
+        filaments=kept,
+        pixel_sizes={k: v for k, v in table.pixel_sizes.items() if k in matches},
+        shapes={k: v for k, v in table.shapes.items() if k in matches},
+    )
+    work.labels.add_all(of_project.rename_micrographs(names))
+    state.project.change(labels_of=fingerprint)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from heliodor.app.server.cluster_run import ClusterRun
 from heliodor.app.server.comparison import Comparison
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
+from heliodor.app.server.filament_work import FilamentWork
 from heliodor.app.server.micrograph_table import MicrographTable
 from heliodor.app.server.new_micrographs import NewMicrographs
 from heliodor.app.server.pick_inspection import inspect_picks
@@ -112,6 +113,12 @@ class ProjectState:
         self.cluster_run = ClusterRun(
             project.folder, self.batch_run, can_submit, self.activity.write
         )
+        #: None for a project of particles.
+        self.filaments: FilamentWork | None = None
+        if project.settings.filament_width_angstrom is not None:
+            self.filaments = FilamentWork(
+                project, self.tiles, threads, device, self.activity.write
+            )
         self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
         self.comparison = Comparison(
@@ -436,6 +443,7 @@ class ProjectState:
     def is_busy(self) -> bool:
         """Return whether something is computed for the user."""
         working = self.engine.state()["state"] in ("starting", "training", "scoring")
+        working = working or (self.filaments is not None and self.filaments.is_running())
         working = working or self.comparison.state()["state"] == "running"
         return working or self.batch_run.state()["state"] == "running"
 
@@ -529,6 +537,8 @@ class ProjectState:
         """Stop the engine and the run, and save all changes."""
         try:
             self.new_micrographs.close()
+            if self.filaments is not None:
+                self.filaments.close()
             self.comparison.close()
             self.batch_run.close()
         finally:

@@ -12,15 +12,19 @@ not known.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, Shape
 from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR, TRACK_LENGTH, TUBE
+from heliodor.data.coordinates.formats.relion_star import OPTICS
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.filaments.curve import fit_curve
 from heliodor.data.filaments.filament import Filament, Filaments
 from heliodor.data.filaments.geometry import direction_angle_deg, measure_arc
+from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.errors import BadInput
 
 TILT_PRIOR, FLIP_RATIO = "rlnAngleTiltPrior", "rlnAnglePsiFlipRatio"
@@ -123,3 +127,12 @@ def _cut_one(one: Filament, spacing: float, pixel: float, smoothing_px: float) -
             PIXEL_SIZE: np.full(count, pixel),
         },
     )
+
+
+def add_optics(segments: Picks) -> Picks:
+    """Return segments with an optics group for each pixel size, as RELION expects."""
+    sizes = np.asarray(segments.extra.get(PIXEL_SIZE, np.zeros(0)))
+    numbers = {size: n for n, size in enumerate(dict.fromkeys(sizes.tolist()), 1)}
+    names = np.array([f"opticsGroup{numbers[size]}" for size in sizes.tolist()], dtype=object)
+    optics = {f"{OPTICS}rlnOpticsGroupName": names, OPTICS + STAR_PIXEL_SIZE: sizes}
+    return replace(segments, extra={**segments.extra, **optics})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure, check_pixel_size, choose_pixel_size
 from heliodor.errors import BadInput
 from heliodor.models.filament_maps import FilamentMaps
-from heliodor.picking.batch import MAX_PARALLEL
+from heliodor.picking.batch import MAX_PARALLEL, NothingPicked
 from heliodor.picking.filaments.refinement import ScoredAxis
 from heliodor.picking.filaments.settings import FilamentSettings
 from heliodor.picking.filaments.tracer import trace_filaments
@@ -89,15 +90,54 @@ class TracedMicrograph:
 
 
 class FilamentStore(Protocol):
-    """Keeps the candidates of micrographs until all are done."""
+    """Keeps the candidates of micrographs until all are done, such as a journal."""
 
-    def get(self, source: Source) -> TracedMicrograph | None:
-        """Return the candidates of a micrograph that is done and has not changed."""
+    def has(self, source: Source) -> bool:
+        """Return whether a micrograph is done and has not changed."""
         ...
 
-    def add(self, source: Source, traced: TracedMicrograph, version: FileVersion | None) -> None:
+    def get(self, name: str) -> TracedMicrograph:
+        """Return the candidates of a micrograph that is done."""
+        ...
+
+    def add(self, source: Source, finished: TracedMicrograph, version: FileVersion | None) -> None:
         """Keep the candidates of a micrograph, found on a version of its file."""
         ...
+
+    def add_failure(self, source: Source, reason: str) -> None:
+        """Note that a micrograph cannot be used."""
+        ...
+
+    def mark_started(self, name: str, alone: bool) -> None:
+        """Note that a micrograph is started, by itself or beside others; from any thread."""
+        ...
+
+
+class InMemoryFilaments:
+    """A store for a few micrographs."""
+
+    def __init__(self) -> None:
+        self._results: dict[str, TracedMicrograph] = {}
+
+    def has(self, source: Source) -> bool:
+        """Return whether a micrograph is done."""
+        return source.name in self._results
+
+    def get(self, name: str) -> TracedMicrograph:
+        """Return the candidates of a micrograph that is done."""
+        return self._results[name]
+
+    def add(
+        self, source: Source, finished: TracedMicrograph, version: FileVersion | None = None
+    ) -> None:
+        """Keep the candidates of a micrograph."""
+        self._results[source.name] = finished
+
+    def add_failure(self, source: Source, reason: str) -> None:
+        """Do nothing: failures are in the result of tracing."""
+
+    def mark_started(self, name: str, alone: bool) -> None:
+        """Do nothing: only a journal needs to know."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +160,25 @@ class TracingResult:
     #: Mean log-odds at or above which a candidate is a filament.
     threshold: float
     expected: ExpectedLengths
+
+    @classmethod
+    def combine(
+        cls,
+        micrographs: Sequence[TracedMicrograph],
+        failures: list[Failure],
+        width_angstrom: float,
+        threshold: float | None = None,
+    ) -> TracingResult:
+        """Choose the threshold of micrographs that have been traced.
+
+        Parameters
+        ----------
+        threshold
+            As of `trace_micrographs`.
+        """
+        expected = choose_threshold(micrographs, threshold)
+        own = tuple(micrographs)
+        return cls(own, failures, width_angstrom, expected.threshold, expected)
 
     def filaments(self, threshold: float | None = None) -> Filaments:
         """Return the filaments, numbered from 1 on each micrograph.
@@ -198,43 +257,98 @@ def trace_micrographs(
 
     Raises
     ------
-    BadInput
+    NothingPicked
         If not a single micrograph can be used.
     """
-    if pixel_size_angstrom is not None:
-        check_pixel_size(pixel_size_angstrom)
-    tracer = _MicrographTracer(predictor, settings, pixel_size_angstrom, bad_areas, masks)
-    done: dict[str, TracedMicrograph] = {}
-    for source in sources:
-        if store is not None and (known := store.get(source)) is not None:
-            done[source.name] = known
-    if done:
-        log.info(f"already traced: {len(done)} of {len(sources)} micrographs")
-    remaining = [source for source in sources if source.name not in done]
-    failures = []
-    count = len(done)
+    tracer = MicrographTracer(predictor, settings, pixel_size_angstrom, bad_areas, masks)
+    store = InMemoryFilaments() if store is None else store
+    return trace_with(tracer, sources, threshold, store, progress, threads, on_cpu)
+
+
+def trace_with(
+    tracer: MicrographTracer,
+    sources: Sequence[Source],
+    threshold: float | None,
+    store: FilamentStore,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = 1,
+    on_cpu: bool = True,
+    excluded: Mapping[str, str] = MappingProxyType({}),
+) -> TracingResult:
+    """Trace many micrographs; see `trace_micrographs`.
+
+    Parameters
+    ----------
+    excluded
+        Names of micrographs that cannot be used, and why.
+
+    Raises
+    ------
+    NothingPicked
+        If not a single micrograph can be used.
+    """
+    remaining = [source for source in sources if not store.has(source)]
+    before = len(sources) - len(remaining)
+    if before:
+        log.info(f"already traced: {before} of {len(sources)} micrographs")
+    failures: list[Failure] = []
+
+    def settle(count: int, source: Source, failure: Failure | None) -> None:
+        if failure is not None:
+            failures.append(failure)
+        if progress is not None:
+            progress(before + count, len(sources))
+
+    trace_each(tracer, remaining, store, settle, threads, on_cpu, excluded)
+    failed = {failure.name for failure in failures}
+    in_order = tuple(store.get(source.name) for source in sources if source.name not in failed)
+    if not in_order:
+        reason = failures[0].reason if failures else "no micrographs were given"
+        raise NothingPicked(f"no micrograph could be picked: {reason}", failures)
+    width = tracer.predictor.width_angstrom
+    return TracingResult.combine(in_order, failures, width, threshold)
+
+
+def trace_each(
+    tracer: MicrographTracer,
+    sources: Iterable[Source],
+    store: FilamentStore,
+    settle: Callable[[int, Source, Failure | None], None],
+    threads: int = 1,
+    on_cpu: bool = True,
+    excluded: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Find the candidates of micrographs and store them; see `trace_micrographs`.
+
+    Parameters
+    ----------
+    sources
+        Taken as they are needed, a few ahead.
+    settle
+        Called with each micrograph in order, when it is in the store: the number of micrographs so
+        far, the micrograph, and why it cannot be used, or None.
+    excluded
+        Names of micrographs that cannot be used, and why.
+    """
     parallel = min(threads, MAX_PARALLEL) if on_cpu else 1
-    with one_thread_each(on_cpu), prefetch(tracer.trace, remaining, parallel) as results:
-        for source, future in results:
-            count += 1
+
+    def trace(source: Source) -> tuple[TracedMicrograph, FileVersion | None]:
+        if source.name in excluded:
+            raise BadInput(excluded[source.name])
+        store.mark_started(source.name, parallel == 1)
+        return tracer.trace(source)
+
+    with one_thread_each(on_cpu), prefetch(trace, sources, parallel) as results:
+        for count, (source, future) in enumerate(results, 1):
+            failure = None
             try:
                 traced, version = future.result()
             except BadInput as error:
-                failures.append(Failure(source.name, str(error)))
+                failure = Failure(source.name, str(error))
+                store.add_failure(source, failure.reason)
             else:
-                done[source.name] = traced
-                if store is not None:
-                    store.add(source, traced, version)
-            if progress is not None:
-                progress(count, len(sources))
-    if not done:
-        reason = failures[0].reason if failures else "no micrographs were given"
-        raise BadInput(f"no micrograph could be picked: {reason}")
-    in_order = tuple(done[source.name] for source in sources if source.name in done)
-    expected = choose_threshold(in_order, threshold)
-    return TracingResult(
-        in_order, failures, predictor.width_angstrom, expected.threshold, expected
-    )
+                store.add(source, traced, version)
+            settle(count, source, failure)
 
 
 def trace_one(
@@ -250,7 +364,7 @@ def trace_one(
     BadInput
         If it cannot be used.
     """
-    tracer = _MicrographTracer(predictor, settings, pixel_size_angstrom, "leave-out", NO_MASKS)
+    tracer = MicrographTracer(predictor, settings, pixel_size_angstrom, "leave-out", NO_MASKS)
     return tracer.trace(source)[0]
 
 
@@ -301,7 +415,7 @@ def point_lengths(axis: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class _MicrographTracer:
+class MicrographTracer:
     """The steps of tracing one micrograph; for the fields see `trace_micrographs`."""
 
     predictor: Predictor
@@ -309,6 +423,10 @@ class _MicrographTracer:
     pixel_size_angstrom: float | None
     bad_areas: InBadAreas
     masks: UserMasks
+
+    def __post_init__(self) -> None:
+        if self.pixel_size_angstrom is not None:
+            check_pixel_size(self.pixel_size_angstrom)
 
     def trace(self, source: Source) -> tuple[TracedMicrograph, FileVersion | None]:
         """Take a micrograph from its file to its candidates."""

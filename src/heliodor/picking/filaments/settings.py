@@ -24,8 +24,6 @@ OF_FILAMENTS: Final = frozenset({"threshold", "bad_areas", "mask"})
 #: Why other options are refused, where there is more to say than that they are about particles.
 _INSTEAD: Final = {
     "diameter": "give the width of the filament, --width",
-    "part": "one process picks all micrographs",
-    "cluster": "one process picks all micrographs",
 }
 
 

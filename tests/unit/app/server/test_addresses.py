@@ -186,6 +186,11 @@ CHANGES = [
     ("/api/run/submit", {}),
     ("/api/run/cancel", {}),
     ("/api/share", {"action": "show"}),
+    ("/api/micrographs/0/filaments", {"remove": [1]}),
+    ("/api/filaments/trace", {}),
+    ("/api/filaments/train", {}),
+    ("/api/filaments/cancel", {}),
+    ("/api/filaments/export", {"format": "box"}),
 ]
 
 

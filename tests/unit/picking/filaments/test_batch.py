@@ -20,10 +20,12 @@ from heliodor.picking.filaments.batch import (
     lower_in_contamination,
     trace_micrographs,
 )
+from heliodor.picking.filaments.codec import FILAMENTS
 from heliodor.picking.filaments.refinement import ScoredAxis
 from heliodor.picking.filaments.settings import FilamentSettings
-from heliodor.picking.filaments.store import FolderStore
 from heliodor.picking.filaments.tracer import Geometry, trace_filaments
+from heliodor.picking.joined_journals import JoinedJournals
+from heliodor.picking.journal import NAME
 from heliodor.picking.user_masks import UserMasks
 from helpers.filament_maps import make_maps
 from helpers.filament_network import PIXEL, SHAPE, WIDTH_ANGSTROM, KnownAxes, write_micrographs
@@ -103,14 +105,14 @@ def test_done_micrographs_are_not_read_again_unless_they_changed(
     for path in sorted(folder.glob("*.mrc")):
         (work / path.name).write_bytes(path.read_bytes())
     network = KnownAxes()
-    store = FolderStore(tmp_path, {"model": network.fingerprint})
 
-    def run(where: FolderStore) -> TracingResult:
-        return trace_micrographs(network, find_sources(work), SETTINGS, store=where)
+    def run(model: str = network.fingerprint) -> TracingResult:
+        store = JoinedJournals(tmp_path, {"model": model}, FILAMENTS)
+        return trace_micrographs(network, find_sources(work), SETTINGS, store=store)
 
-    first = run(store)
+    first = run()
     assert network.calls == 3
-    again = run(FolderStore(tmp_path, {"model": network.fingerprint}))
+    again = run()
     assert network.calls == 3
     for one, other in zip(first.micrographs, again.micrographs, strict=True):
         assert one.shape == other.shape
@@ -119,21 +121,21 @@ def test_done_micrographs_are_not_read_again_unless_they_changed(
             np.testing.assert_array_equal(axis.axis, same.axis)
             np.testing.assert_array_equal(axis.scores, same.scores)
     (work / "mic_2.mrc").write_bytes((work / "mic_3.mrc").read_bytes())
-    assert [len(one.axes) for one in run(store).micrographs] == [2, 4, 4]
+    assert [len(one.axes) for one in run().micrographs] == [2, 4, 4]
     assert network.calls == 4
-    run(FolderStore(tmp_path, {"model": "another"}))
+    run("another")
     assert network.calls == 7
-    for path in (tmp_path / ".filaments").glob("*.json"):
-        path.write_text(path.read_text()[:-20])
-    run(FolderStore(tmp_path, {"model": "another"}))
-    assert network.calls == 10
+    journal = tmp_path / NAME
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert [len(one.axes) for one in run("another").micrographs] == [2, 4, 4]
+    assert network.calls == 8
 
 
 def test_another_pixel_size_in_the_list_of_micrographs_is_traced_again(
     folder: Path, tmp_path: Path
 ) -> None:
     network = KnownAxes()
-    store = FolderStore(tmp_path, {"model": network.fingerprint})
+    store = JoinedJournals(tmp_path, {"model": network.fingerprint}, FILAMENTS)
     for size, calls in ((3.0, 3), (3.0, 3), (2.5, 6)):
         sources = [replace(own, pixel_size_angstrom=size) for own in find_sources(folder)]
         result = trace_micrographs(network, sources, SETTINGS, store=store)
