@@ -38,7 +38,8 @@ def judge(
         int | None,
         choice(
             "N",
-            "Number of RELION's programs that run at a time, each on one CPU.",
+            "Number of RELION's programs that run at a time, each on one CPU; without RELION, of"
+            " micrographs that are read at a time.",
             "Compute",
             default="the CPUs this process may use",
         ),
@@ -50,6 +51,7 @@ def judge(
 
     Says which share of the picks is false at each threshold, how well they reconstruct, and which
     threshold to pick at. Writes OUT/judge.html; run again, it continues where it was interrupted.
+    Without RELION, --quick groups crops of the picks by what they look like.
     """
     from heliodor.reconstruction.judgement_tables import render_judgement
     from heliodor.workflows.judge import judge as judge_picks

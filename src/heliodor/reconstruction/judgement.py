@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.reconstruction.junk import JUNK_CLASS, Share
+
+#: What made the classes and their averages: RELION's 2D classification, or groups of crops that
+#: look alike; and how one of them is called.
+MadeBy = Literal["RELION", "heliodor"]
+CLASS_WORDS: Final[Mapping[MadeBy, str]] = {"RELION": "2D class", "heliodor": "group of crops"}
+_CLASSES: Final[Mapping[MadeBy, str]] = {"RELION": "2D classes", "heliodor": "groups"}
 
 #: The scatter of the area under the correlation is at least this share of it.
 LEAST_SCATTER: Final = 0.005
@@ -119,6 +125,8 @@ class Judgement:
         Picks whose boxes are cut off by an edge.
     reversed_known
         Whether candidates with reversed contrast were compared.
+    classes_by
+        What made the classes.
     """
 
     bins: tuple[BinJudgement, ...]
@@ -129,6 +137,7 @@ class Judgement:
     worse_below: float | None
     left_out: int
     reversed_known: bool
+    classes_by: MadeBy = "RELION"
 
     @property
     def recommendation(self) -> Recommendation | None:
@@ -148,12 +157,15 @@ class ClassAverages:
         The numbers of images in each class, shape (k,).
     junk
         The share of each class's picks that is junk, shape (k,).
+    made_by
+        What made the classes.
     """
 
     averages: FloatArray
     picks: FloatArray
     random: FloatArray
     junk: FloatArray
+    made_by: MadeBy
 
 
 def join_bins(bins: Sequence[BinJudgement]) -> list[SetJudgement]:
@@ -197,10 +209,17 @@ def recommend_by_maps(sets: Sequence[SetJudgement]) -> Recommendation:
     return Recommendation(judged[chosen].threshold, reason)
 
 
-def recommend_by_classes(sets: Sequence[SetJudgement]) -> Recommendation:
+def recommend_by_classes(
+    sets: Sequence[SetJudgement], made_by: MadeBy = "RELION"
+) -> Recommendation:
     """Return the threshold with the highest F1, as far as the shares of false picks are right.
 
     Particles that are in none of the sets do not count.
+
+    Parameters
+    ----------
+    made_by
+        What made the classes.
     """
     true = np.array([one.picks * (1 - one.false_share) for one in sets])
     picks = np.array([one.picks for one in sets])
@@ -208,7 +227,7 @@ def recommend_by_classes(sets: Sequence[SetJudgement]) -> Recommendation:
     best = int(f1.argmax())
     return Recommendation(
         sets[best].threshold,
-        f"by their 2D classes, these {sets[best].picks} picks have the highest F1"
+        f"by their {_CLASSES[made_by]}, these {sets[best].picks} picks have the highest F1"
         f" ({f1[best]:.2f} of the particles in the largest set)",
     )
 

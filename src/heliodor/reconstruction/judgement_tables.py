@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from heliodor.conventions import FloatArray
 from heliodor.reconstruction.judgement import Judgement
 from heliodor.utils.console import align_columns
+
+#: Which averages they are if RELION did not make them.
+OWN_AVERAGES: Final = (
+    "the class averages are heliodor's own, as there is no RELION on the PATH: quick groups of"
+    " crops that look alike, not a 2D classification"
+)
 
 
 def as_dict(judgement: Judgement) -> dict[str, Any]:
@@ -39,6 +45,7 @@ def as_dict(judgement: Judgement) -> dict[str, Any]:
         "worse_below": judgement.worse_below,
         "left_out": judgement.left_out,
         "reversed_known": judgement.reversed_known,
+        "classes_by": judgement.classes_by,
     }
     return found
 
@@ -118,6 +125,8 @@ def render_judgement(judgement: Judgement) -> str:
             )
         )
     lines = align_columns(rows)
+    if judgement.classes_by == "heliodor":
+        lines.append(OWN_AVERAGES)
     if any(one.maps is not None and one.maps.reaches_nyquist for one in judgement.sets):
         lines.append("the resolution is limited by the pixel size of the images: --image-px")
     if judgement.junk_below is not None:

@@ -49,18 +49,25 @@ class JudgedMicrograph:
     pixel_size_angstrom: float
 
 
-def open_micrograph(source: Source, given_angstrom: float | None = None) -> JudgedMicrograph:
-    """Read the header of a micrograph that RELION is to read.
+def open_micrograph(
+    source: Source, given_angstrom: float | None = None, for_relion: bool = True
+) -> JudgedMicrograph:
+    """Read the header of a micrograph.
+
+    Parameters
+    ----------
+    for_relion
+        Whether RELION is to read it.
 
     Raises
     ------
     BadInput
         If it cannot be read, by RELION or at all, or its pixel size is not known.
     """
-    if is_tiff(source.path.name):
+    if for_relion and is_tiff(source.path.name):
         raise BadInput(f"{source.path} is a TIFF file: {TIFF_NOTE}")
     header = read_header(source.path)
-    if is_compressed(source.path):
+    if for_relion and is_compressed(source.path):
         raise BadInput(f"{source.path} is compressed, which RELION cannot read; decompress it")
     size = choose_pixel_size(source, header.pixel_size_angstrom, given_angstrom)
     return JudgedMicrograph(source, header.shape, size)

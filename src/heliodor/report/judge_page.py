@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from heliodor import __version__
-from heliodor.reconstruction.judgement_tables import spell_scatter
+from heliodor.reconstruction.judgement_tables import OWN_AVERAGES, spell_scatter
 from heliodor.report.elements import Element, Figure, Paragraph, Section, Table
 from heliodor.report.figure_style import FONT_STACK
 from heliodor.report.judge_plots import draw_judgement
@@ -15,13 +15,22 @@ from heliodor.report.report import render_template
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from heliodor.reconstruction.judgement import BinJudgement, ClassAverages, Judgement
+    from heliodor.reconstruction.judgement import (
+        BinJudgement,
+        ClassAverages,
+        Judgement,
+        MadeBy,
+    )
 
 _CAPTION = (
     "Resolution against the number of picks, with the standard deviation of the splits as a band"
-    " (where maps were made); particles and false picks at each threshold; class averages with"
-    " their numbers of picks, junk in frames."
+    " (where maps were made); particles and false picks at each threshold; {} with their numbers"
+    " of picks, junk in frames."
 )
+_AVERAGES: dict[MadeBy, str] = {
+    "RELION": "class averages of RELION",
+    "heliodor": "heliodor's own averages of groups of crops that look alike",
+}
 
 
 def render_judge_page(
@@ -43,7 +52,7 @@ def render_judge_page(
                 Figure(
                     draw_judgement(judgement, averages),
                     "resolution, shares of false picks, and class averages",
-                    _CAPTION,
+                    _CAPTION.format(_AVERAGES[averages.made_by]),
                 )
             ],
         ),
@@ -66,7 +75,8 @@ def render_judge_page(
 def _sentences(judgement: Judgement) -> list[Element]:
     """Return what was found, in sentences."""
     texts = []
-    for name, found in (("maps", judgement.by_maps), ("classes", judgement.by_classes)):
+    classes = "classes" if judgement.classes_by == "RELION" else "groups"
+    for name, found in (("maps", judgement.by_maps), (classes, judgement.by_classes)):
         if found is not None:
             texts.append(
                 f"By the {name}: pick with --threshold {found.threshold:.3f}, as {found.reason}."
@@ -75,6 +85,8 @@ def _sentences(judgement: Judgement) -> list[Element]:
         texts.append(f"Below {judgement.junk_below:.3f}, most of the added picks are false.")
     if judgement.worse_below is not None:
         texts.append(f"Below {judgement.worse_below:.3f}, added picks make the map worse.")
+    if judgement.classes_by == "heliodor":
+        texts.append(f"{OWN_AVERAGES[0].upper()}{OWN_AVERAGES[1:]}.")
     if judgement.left_out:
         texts.append(
             f"{judgement.left_out:,} picks whose boxes are cut off by an edge were left out."

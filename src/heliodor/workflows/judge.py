@@ -1,11 +1,14 @@
-"""The command `judge`: picks judged by 2D classes and by maps, with RELION's programs."""
+"""The command `judge`: picks judged by 2D classes and by maps, with RELION's programs.
+
+Without RELION, quick groups of crops take the place of 2D classes, and no maps are made.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,11 @@ import numpy as np
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.acquisition import find_lists, read_acquisition
+from heliodor.data.micrographs.ctf import CtfParameters
 from heliodor.data.micrographs.sources import MicrographInputs
 from heliodor.errors import BadInput
+from heliodor.picking.crop_groups import DIAMETER_PX, SIDE_PX
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.reversed_candidates import search_reversed
 from heliodor.picking.score_maps import open_working_images
@@ -27,12 +33,19 @@ from heliodor.reconstruction.classification import (
     plan_classification,
     read_classification,
 )
+from heliodor.reconstruction.crop_classes import (
+    cut_position_crops,
+    draw_rows,
+    group_images,
+)
 from heliodor.reconstruction.decoys import count_particles, draw_random_positions
 from heliodor.reconstruction.initial_model import choose_images, plan_initial_model
 from heliodor.reconstruction.judgement import (
+    CLASS_WORDS,
     BinJudgement,
     ClassAverages,
     Judgement,
+    MadeBy,
     MapJudgement,
     find_junk_below,
     find_worse_below,
@@ -155,13 +168,18 @@ def judge(
         **flatten_settings(settings),
     }
     record = RunRecord("judge", arguments, command_line)
-    names = FOR_CLASSES if settings.quick else (*FOR_CLASSES, *FOR_MAPS)
-    programs = RelionPrograms.find(settings.relion, names)
+    programs = _find_programs(settings)
     symmetry = check_symmetry(settings.symmetry or "C1")
-    given = read_judged_picks(str(picks), micrographs, settings, pixel_size_angstrom)
+    given = read_judged_picks(
+        str(picks), micrographs, settings, pixel_size_angstrom, programs is not None
+    )
     record.add_inputs("judging", given.sources)
     record.skip(given.failures)
-    _check_ctf(given, settings, record)
+    ctf = dict[str, CtfParameters]()
+    if programs is not None:
+        _check_ctf(given, settings, record)
+    else:
+        ctf = _read_ctf(micrographs, given, record)
     images = _choose_images(given, settings)
     if settings.reference is not None:
         plan_reference(Path(settings.reference), images)  # refused now, not after the 2D classes
@@ -169,12 +187,49 @@ def judge(
     with lock_folder(folder):
         remove_partial_files(folder)
         run = _Run(
-            programs, given, settings, images, symmetry, seed,
+            programs, given, ctf, settings, images, symmetry, seed,
             resolve_threads(threads), create_subfolder(folder, WORK), record,
         )  # fmt: skip
         judgement, averages = run.judge()
         _write(folder, judgement, averages, record)
     return judgement, record
+
+
+def _find_programs(settings: JudgeSettings) -> RelionPrograms | None:
+    """Return RELION's programs; None if there is no RELION and 2D classes are enough.
+
+    Raises
+    ------
+    BadInput
+        If a program is missing that is needed, or an option is for RELION alone.
+    """
+    names = FOR_CLASSES if settings.quick else (*FOR_CLASSES, *FOR_MAPS)
+    is_missing = settings.relion is None and not any(map(shutil.which, FOR_CLASSES))
+    if not settings.quick or not is_missing:
+        return RelionPrograms.find(settings.relion, names)
+    if settings.image_px is not None:
+        raise BadInput(
+            "RELION is not on the PATH, and heliodor's own averages have a fixed size; leave out"
+            " --image-px, or give the folder of RELION's programs with --relion",
+            parameter="image_px",
+        )
+    return None
+
+
+def _read_ctf(
+    micrographs: MicrographInputs, given: JudgedPicks, record: RunRecord
+) -> dict[str, CtfParameters]:
+    """Return the contrast transfer functions that are known, by the names of micrographs."""
+    inputs = [micrographs] if isinstance(micrographs, str | Path) else micrographs
+    found = read_acquisition(find_lists([*map(str, inputs)])).ctf or {}
+    names = [source.name for source in given.sources]
+    unknown = sum(name not in found for name in names)
+    if unknown:
+        record.warn(
+            f"the defocus of {unknown} of {count_of(len(names), 'micrograph')} is not known:"
+            " phases are not flipped there"
+        )
+    return {name: found[name] for name in names if name in found}
 
 
 def _check_ctf(given: JudgedPicks, settings: JudgeSettings, record: RunRecord) -> None:
@@ -230,8 +285,11 @@ def _choose_images(given: JudgedPicks, settings: JudgeSettings) -> ImageSettings
 class _Run:
     """What all parts of a run share."""
 
-    programs: RelionPrograms
+    #: None: crops are grouped without RELION.
+    programs: RelionPrograms | None
     given: JudgedPicks
+    #: By the names of micrographs; used without RELION, which reads them from its own files.
+    ctf: Mapping[str, CtfParameters]
     settings: JudgeSettings
     images: ImageSettings
     symmetry: str
@@ -260,13 +318,20 @@ class _Run:
         self._announce(len(picked), len(random), sets, picked)
         with self.record.stage("reversed contrast"):
             reversed_score, factor = self._find_reversed()
-        images, depends = self._extract(Positions.join([picked, random]))
-        with self.record.stage("2D classification"):
-            portions = self._classify(images, depends)
-        found = [read_classification(self.work, portion, images) for portion in portions]
-        bins, averages = self._judge_classes(images, found, reversed_score, factor)
+        positions = Positions.join([picked, random])
+        images, depends = None, list[str]()
+        if self.programs is None:
+            with self.record.stage("groups"):
+                kept, found = self._group(positions)
+        else:
+            images, depends = self._extract(positions)
+            kept = images.positions
+            with self.record.stage("2D classification"):
+                portions = self._classify(images, depends)
+            found = [read_classification(self.work, portion, images) for portion in portions]
+        bins, averages = self._judge_classes(kept, found, reversed_score, factor)
         all_sets = join_bins(bins)
-        if sets:
+        if images is not None and sets:
             with self.record.stage("3D refinement"):
                 reference = self._find_reference(images, found, depends)
                 maps = self._refine(images, sets, reference, depends)
@@ -275,12 +340,13 @@ class _Run:
         judgement = Judgement(
             tuple(bins),
             tuple(all_sets),
-            recommend_by_classes(all_sets) if ranked else None,
+            recommend_by_classes(all_sets, averages.made_by) if ranked else None,
             recommend_by_maps(all_sets) if sets and ranked else None,
             find_junk_below(bins) if ranked else None,
             find_worse_below(all_sets) if sets and ranked else None,
             left_out,
             reversed_score is not None,
+            averages.made_by,
         )
         return judgement, averages
 
@@ -328,6 +394,14 @@ class _Run:
 
     def _announce(self, picks: int, random: int, sets: Sequence[float], picked: Positions) -> None:
         """Say how long it takes and how much disk; refuse a disk that is too small."""
+        if self.programs is None:
+            size = self.images.diameter_angstrom / DIAMETER_PX
+            log.info(
+                f"{picks} picks and {random} random positions; there is no RELION on the PATH, so"
+                f" that heliodor groups crops itself, {SIDE_PX} pixels of {size:.3g} Å, in place"
+                " of 2D classes"
+            )
+            return
         scale = (self.images.image_px / IMAGE_PX) ** 2
         seconds = _SECONDS_2D * (picks + random) * scale
         refined = sum(
@@ -405,7 +479,35 @@ class _Run:
         self._run([step], "extraction")
         return ImageTable.read(self.work, step, positions), [step.key]
 
+    def _group(self, positions: Positions) -> tuple[Positions, list[ClassAssignment]]:
+        """Group crops without RELION.
+
+        Returns
+        -------
+        Positions, list of ClassAssignment
+            The positions on micrographs that can be used, and the groups of those that were
+            drawn, by their rows there.
+        """
+        drawn = draw_rows(len(positions), self.seed)
+        if len(drawn) < len(positions):
+            log.info(f"{len(drawn)} of {len(positions)} images, drawn at random, are grouped")
+        with console.progress("groups") as progress:
+            crops, rows, failures = cut_position_crops(
+                positions.select(drawn), self.given.table, self.images.diameter_angstrom,
+                self.ctf, self.threads, progress,
+            )  # fmt: skip
+        self.record.skip(failures)
+        failed = {failure.name for failure in failures}
+        usable = np.array([source.name not in failed for source in self.given.sources])
+        kept = usable[positions.micrograph]
+        row = np.cumsum(kept) - 1
+        found = [
+            replace(one, rows=row[drawn[rows[one.rows]]]) for one in group_images(crops, self.seed)
+        ]
+        return positions.select(kept), found
+
     def _run(self, steps: Sequence[Step], what: str) -> None:
+        assert self.programs is not None
         remaining = sum(not is_finished(self.work, step) for step in steps)
         if remaining < len(steps):
             log.info(f"{what}: {len(steps) - remaining} of {count_of(len(steps), 'step')} done")
@@ -421,7 +523,7 @@ class _Run:
 
     def _judge_classes(
         self,
-        images: ImageTable,
+        positions: Positions,
         found: Sequence[ClassAssignment],
         reversed_score: FloatArray | None,
         factor: float,
@@ -435,12 +537,14 @@ class _Run:
         factor
             How many such candidates each of these stands for.
         """
-        kind, score = images.positions.kind, images.positions.score
+        kind, score = positions.kind, positions.score
         counts = [_count_classes(one, kind) for one in found]
+        made_by: MadeBy = "heliodor" if self.programs is None else "RELION"
+        small = "" if self.programs is None else "too small (--image-px) "
         if all(each.is_collapsed for each in counts):
             self.record.warn(
-                "all images are in one 2D class: either all picks are junk, or these images are"
-                " too few, too small (--image-px) or too noisy to be classified"
+                f"all images are in one {CLASS_WORDS[made_by]}: either all picks are junk, or"
+                f" these images are too few, {small}or too noisy to be classified"
             )
         area = sum(
             float(np.prod(m.shape)) * m.pixel_size_angstrom**2
@@ -471,7 +575,9 @@ class _Run:
                     false = 1.0 - own_particles / number
             bins.append(BinJudgement(low, high, number, junk, count, false))
         first, each = found[0], counts[0]
-        averages = ClassAverages(first.averages, each.picks, each.decoys, each.junk_of_each())
+        averages = ClassAverages(
+            first.averages, each.picks, each.decoys, each.junk_of_each(), made_by
+        )
         return bins, averages
 
     def _find_reference(
@@ -480,6 +586,7 @@ class _Run:
         """Return the step that prepared the reference: the map given, or an initial model."""
         path = self.settings.reference
         if path is None:
+            assert self.programs is not None
             kind = images.positions.kind
             junk = [_count_classes(one, kind).junk_of_each() for one in found]
             rows = choose_images(images, found, junk, self.seed)

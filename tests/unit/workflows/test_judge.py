@@ -94,6 +94,75 @@ def test_false_picks_are_found_by_their_classes(data: Data, tmp_path: Path) -> N
         assert min(image.size) > 400
 
 
+@pytest.fixture
+def without_relion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_without_relion_false_picks_are_found_by_groups_of_crops(
+    data: Data, tmp_path: Path
+) -> None:
+    given = ("judge", data.picks, "--diameter", DIAMETER, "--thresholds", THRESHOLDS, "--quick")
+    stars = ("--micrographs", data.folder / "micrographs.star")
+    said = done(*given, *stars, "-o", tmp_path / "one")
+    shares = [float(row["false_share"]) for row in table(tmp_path / "one", "bins.tsv")]
+    assert max(shares[:2]) < 0.2
+    assert shares[2] > 0.8
+    assert "heliodor's own, as there is no RELION" in said.out
+    assert "by their groups, these" in said.out
+    assert "phases are not flipped" not in said.err
+    record = json.loads((tmp_path / "one/judge.json").read_text())
+    assert record["judgement"]["classes_by"] == "heliodor"
+    page = (tmp_path / "one/judge.html").read_text()
+    assert "heliodor&#39;s own averages" in page
+    assert "class averages of RELION" not in page
+    done(*given, *stars, "-o", tmp_path / "two")
+    for name in ("judge.tsv", "bins.tsv", "judge.html", "judge.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    # Without the defocus nothing is corrected, and it is said so.
+    files = ("--micrographs", data.folder / "micrographs/*.mrc")
+    plain = done(*given, *files, "-o", tmp_path / "three")
+    assert "the defocus of 4 of 4 micrographs is not known" in plain.err
+    refused = call(*given, *stars, "--image-px", 40, "-o", tmp_path / "no")
+    assert "leave out --image-px" in refused.sentence
+    maps = call(*given[:-1], *stars, "-o", tmp_path / "no")
+    assert "--quick alone needs no RELION" in maps.sentence
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_without_relion_one_bad_micrograph_is_left_out(data: Data, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data.folder, copy)
+    path = copy / "micrographs/shell_0002.mrc"
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.data[:] = 1.0  # its header is as it should be
+    given = ("judge", data.picks, "--micrographs", copy / "micrographs.star", "--quick")
+    result = call(*given, "--diameter", DIAMETER, "--thresholds", THRESHOLDS, "-o", tmp_path / "o")
+    assert result.code == 3
+    (failed,) = table(tmp_path / "o", "failed.tsv")
+    assert failed["micrograph"] == "micrographs/shell_0002.mrc"
+    high, middle, low = (float(row["false_share"]) for row in table(tmp_path / "o", "bins.tsv"))
+    assert max(high, middle) < 0.3 < 0.6 < low
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_all_picks_count_if_only_some_of_them_are_grouped(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("judge", data.picks, "--micrographs", data.folder / "micrographs.star", "--quick")
+    common = ("--diameter", DIAMETER, "--thresholds", THRESHOLDS)
+    done(*given, *common, "-o", tmp_path / "all")
+    monkeypatch.setattr("heliodor.reconstruction.crop_classes.MOST_IMAGES", 300)
+    said = done(*given, *common, "-o", tmp_path / "some")
+    assert "300 of 524 images, drawn at random" in said.err
+    every, some = (table(tmp_path / name, "bins.tsv") for name in ("all", "some"))
+    assert [row["picks"] for row in some] == [row["picks"] for row in every]
+    assert float(some[2]["false_share"]) > 0.6
+
+
 def test_picks_cut_off_by_an_edge_are_left_out_of_what_relion_sees(
     data: Data, tmp_path: Path
 ) -> None:
