@@ -16,7 +16,6 @@ from heliodor.reconstruction.junk import JUNK_CLASS, Share
 #: look alike; and how one of them is called.
 MadeBy = Literal["RELION", "heliodor"]
 CLASS_WORDS: Final[Mapping[MadeBy, str]] = {"RELION": "2D class", "heliodor": "group of crops"}
-_CLASSES: Final[Mapping[MadeBy, str]] = {"RELION": "2D classes", "heliodor": "groups"}
 
 #: The scatter of the area under the correlation is at least this share of it.
 LEAST_SCATTER: Final = 0.005
@@ -209,17 +208,10 @@ def recommend_by_maps(sets: Sequence[SetJudgement]) -> Recommendation:
     return Recommendation(judged[chosen].threshold, reason)
 
 
-def recommend_by_classes(
-    sets: Sequence[SetJudgement], made_by: MadeBy = "RELION"
-) -> Recommendation:
+def recommend_by_classes(sets: Sequence[SetJudgement]) -> Recommendation:
     """Return the threshold with the highest F1, as far as the shares of false picks are right.
 
     Particles that are in none of the sets do not count.
-
-    Parameters
-    ----------
-    made_by
-        What made the classes.
     """
     true = np.array([one.picks * (1 - one.false_share) for one in sets])
     picks = np.array([one.picks for one in sets])
@@ -227,7 +219,7 @@ def recommend_by_classes(
     best = int(f1.argmax())
     return Recommendation(
         sets[best].threshold,
-        f"by their {_CLASSES[made_by]}, these {sets[best].picks} picks have the highest F1"
+        f"by the false shares, these {sets[best].picks} picks have the highest F1"
         f" ({f1[best]:.2f} of the particles in the largest set)",
     )
 

@@ -169,20 +169,19 @@ def judge(
     }
     record = RunRecord("judge", arguments, command_line)
     programs = _find_programs(settings)
-    symmetry = check_symmetry(settings.symmetry or "C1")
-    given = read_judged_picks(
-        str(picks), micrographs, settings, pixel_size_angstrom, programs is not None
+    given, images, symmetry = _read_inputs(
+        picks, micrographs, settings, pixel_size_angstrom, programs is not None
     )
     record.add_inputs("judging", given.sources)
     record.skip(given.failures)
     ctf = dict[str, CtfParameters]()
-    if programs is not None:
-        _check_ctf(given, settings, record)
-    else:
+    if programs is None:
         ctf = _read_ctf(micrographs, given, record)
-    images = _choose_images(given, settings)
-    if settings.reference is not None:
-        plan_reference(Path(settings.reference), images)  # refused now, not after the 2D classes
+    elif not given.table.has_ctf:
+        record.warn(
+            "the defocus of the micrographs is not known, so that images are classified without"
+            " correction of the contrast transfer function"
+        )
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
@@ -193,6 +192,45 @@ def judge(
         judgement, averages = run.judge()
         _write(folder, judgement, averages, record)
     return judgement, record
+
+
+def check_inputs(
+    picks: str | Path,
+    micrographs: MicrographInputs,
+    settings: JudgeSettings,
+    pixel_size_angstrom: float | None = None,
+) -> None:
+    """Refuse what can be refused before a judgement on another computer, which has RELION.
+
+    Raises
+    ------
+    BadInput
+        If something cannot be used.
+    """
+    # Whether there is RELION, which does not read all micrographs, is known there.
+    _read_inputs(picks, micrographs, settings, pixel_size_angstrom, not settings.quick)
+
+
+def _read_inputs(
+    picks: str | Path,
+    micrographs: MicrographInputs,
+    settings: JudgeSettings,
+    pixel_size_angstrom: float | None,
+    for_relion: bool,
+) -> tuple[JudgedPicks, ImageSettings, str]:
+    """Return the picks, the sizes of their images, and the point group."""
+    symmetry = check_symmetry(settings.symmetry or "C1")
+    given = read_judged_picks(str(picks), micrographs, settings, pixel_size_angstrom, for_relion)
+    if not settings.quick and not given.table.has_ctf:
+        raise BadInput(
+            "maps need the defocus, voltage, spherical aberration and amplitude contrast of each"
+            " micrograph: give --micrographs as a STAR file of RELION after CTF estimation, or"
+            " judge the picks by their 2D classes alone with --quick"
+        )
+    images = _choose_images(given, settings)
+    if settings.reference is not None:
+        plan_reference(Path(settings.reference), images)  # refused now, not after the 2D classes
+    return given, images, symmetry
 
 
 def _find_programs(settings: JudgeSettings) -> RelionPrograms | None:
@@ -230,22 +268,6 @@ def _read_ctf(
             " phases are not flipped there"
         )
     return {name: found[name] for name in names if name in found}
-
-
-def _check_ctf(given: JudgedPicks, settings: JudgeSettings, record: RunRecord) -> None:
-    """Refuse maps without contrast transfer functions."""
-    if given.table.has_ctf:
-        return
-    if not settings.quick:
-        raise BadInput(
-            "maps need the defocus, voltage, spherical aberration and amplitude contrast of each"
-            " micrograph: give --micrographs as a STAR file of RELION after CTF estimation, or"
-            " judge the picks by their 2D classes alone with --quick"
-        )
-    record.warn(
-        "the defocus of the micrographs is not known, so that images are classified without"
-        " correction of the contrast transfer function"
-    )
 
 
 def _choose_images(given: JudgedPicks, settings: JudgeSettings) -> ImageSettings:
@@ -340,7 +362,7 @@ class _Run:
         judgement = Judgement(
             tuple(bins),
             tuple(all_sets),
-            recommend_by_classes(all_sets, averages.made_by) if ranked else None,
+            recommend_by_classes(all_sets) if ranked else None,
             recommend_by_maps(all_sets) if sets and ranked else None,
             find_junk_below(bins) if ranked else None,
             find_worse_below(all_sets) if sets and ranked else None,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +22,10 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.formats.relion_star import write_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.reconstruction.steps import RECORD
+from heliodor.workflows import cluster, site_settings
 from helpers import fake_relion
 from helpers.cli import Result, call, done
+from helpers.fake_slurm import HOLD, write_slurm
 
 DIAMETER, PIXEL, SHAPE = 120, 7, (448, 448)
 THRESHOLDS = "3,2,1"
@@ -111,7 +117,7 @@ def test_without_relion_false_picks_are_found_by_groups_of_crops(
     assert max(shares[:2]) < 0.2
     assert shares[2] > 0.8
     assert "heliodor's own, as there is no RELION" in said.out
-    assert "by their groups, these" in said.out
+    assert "by the false shares, these" in said.out
     assert "phases are not flipped" not in said.err
     record = json.loads((tmp_path / "one/judge.json").read_text())
     assert record["judgement"]["classes_by"] == "heliodor"
@@ -348,3 +354,102 @@ def test_a_program_that_fails_is_reported_with_its_log(data: Data, tmp_path: Pat
     assert not (tmp_path / "out/judge.tsv").exists()
     refine.write_text(good)
     broken.judge(tmp_path / "out", "--quick")
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of programs that stand for SLURM's, which are on the PATH."""
+    programs = tmp_path / "slurm"
+    write_slurm(programs)
+    monkeypatch.setenv("HELIODOR_CONFIG", "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(site_settings, "SITE_FILE", tmp_path / "etc/heliodor.toml")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
+    return programs
+
+
+def test_a_judgement_is_one_job_with_several_cpus(data: Data, tmp_path: Path, slurm: Path) -> None:
+    user = tmp_path / "config/heliodor/heliodor.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text('[cluster]\npartition = "short"\ngpus = 2\narray_parallelism = 3\njobs = 5\n')
+    options = ("--cluster", "slurm", "--time", 90, "--setup", "module load relion", "--dry-run")
+    script = data.maps(tmp_path / "o", *options).out
+    lines = script.strip().splitlines()
+    for option in ("time=90", "cpus-per-task=2", "partition=short", "requeue"):
+        assert f"#SBATCH --{option}" in lines, script
+    assert "gpus" not in script
+    assert "--array" not in script
+    assert "module load relion" in lines
+    start = f"# {shlex.join([sys.executable, '-P', '-m', 'heliodor'])} judge {data.picks} "
+    assert lines[-1].startswith(start)
+    assert "--cluster" not in lines[-1]
+    assert "--splits 2" in lines[-1]
+    assert "no processes were started" in call("cancel", tmp_path / "o").sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--time", 60), "time is an option for a cluster"),
+        (("--cluster", "slurm", "--thresholds", 9), "has 0 picks at or above"),
+        (("--cluster", "local", "--reference", "none.mrc"), "cannot be read as a map"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused(
+    data: Data, tmp_path: Path, slurm: Path, options: tuple[object, ...], sentence: str
+) -> None:
+    result = data.judge(tmp_path / "o", *options, run=call)
+    assert result.code == 2
+    assert sentence in result.sentence
+    assert not (tmp_path / "o").exists()
+    assert "No such option" in data.judge(tmp_path / "o", "--jobs", 2, run=call).err
+
+
+def test_a_judgement_that_waits_is_shown_and_can_be_cancelled(
+    data: Data, tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (slurm / HOLD).touch()
+    said = data.judge(Path("o"), "--quick", "--cluster", "slurm").err
+    assert "submitted job 17 with 1 process." in said
+    lines = done("status", "o").out.splitlines()
+    assert lines[0] == "o: submitted"
+    assert lines[1].startswith("`heliodor judge` was submitted to SLURM")
+    assert lines[-1].split() == ["judging", "17", "1", "1", "(Resources)", "0", "0"]
+    done("cancel", "o")
+    assert Path("scancelled").read_text() == "17"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_another_process_judges_as_this_one_does(
+    data: Data, tmp_path: Path, slurm: Path, where: str
+) -> None:
+    data.judge(tmp_path / "one", "--quick")
+    data.judge(tmp_path / "out", "--quick", "--cluster", where)
+    if where == "slurm":
+        limit = time.monotonic() + 300
+        while not (slurm / "17.ended").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        assert done("status", tmp_path / "out").out.startswith(f"{tmp_path / 'out'}: finished")
+    for name in ("judge.tsv", "bins.tsv", "judge.html", "judge.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    # The same command again finds what is done.
+    broken = fake_relion.install(tmp_path / "bin", leave_out=("relion_refine",))
+    failed = data._replace(relion=broken).judge(
+        tmp_path / "out", "--quick", "--cluster", "local", run=call
+    )
+    assert "the process of the step 'judging' failed" in failed.sentence
+
+
+@pytest.mark.slow
+def test_micrographs_that_failed_in_another_process_are_reported(
+    data: Data, tmp_path: Path, slurm: Path
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data.folder, copy)
+    (copy / "micrographs/shell_0002.mrc").write_bytes(b"no micrograph")
+    moved = data._replace(folder=copy)
+    assert moved.judge(tmp_path / "o", "--quick", "--cluster", "local", run=call).code == 3
