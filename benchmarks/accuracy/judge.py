@@ -34,8 +34,9 @@ from scipy.spatial import KDTree
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.formats.relion_star import write_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.evaluation.matching import MATCH_FRACTION, match_picks
-from heliodor.reconstruction.particles import choose_box_px, mask_whole_boxes
+from heliodor.reconstruction.particles import choose_box_px
 from heliodor.simulation.builtin_particles import PARTICLES
 
 HELIODOR = [sys.executable, "-c", "from heliodor.cli.main import main; main()"]

@@ -18,6 +18,7 @@ import numpy as np
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.data.micrographs.acquisition import find_lists, read_acquisition
 from heliodor.data.micrographs.ctf import CtfParameters
 from heliodor.data.micrographs.sources import MicrographInputs
@@ -62,7 +63,6 @@ from heliodor.reconstruction.particles import (
     ImageTable,
     Positions,
     choose_box_px,
-    mask_whole_boxes,
     plan_extraction,
 )
 from heliodor.reconstruction.programs import FOR_CLASSES, FOR_MAPS, RelionPrograms
