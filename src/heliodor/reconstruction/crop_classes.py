@@ -24,7 +24,7 @@ from heliodor.reconstruction.classification import (
     divide_into_portions,
 )
 from heliodor.reconstruction.micrograph_table import MicrographTable
-from heliodor.reconstruction.particles import Positions
+from heliodor.reconstruction.particles import REVERSED, Positions
 from heliodor.utils.prefetch import prefetch
 
 #: The most images that are grouped, drawn at random: more would take memory and say little more.
@@ -50,7 +50,7 @@ def cut_position_crops(
     Parameters
     ----------
     positions
-        In pixels of the micrographs.
+        In pixels of the micrographs; the contrast of crops at reversed ones is reversed.
     ctf
         By the names of micrographs; nothing is corrected on others.
     threads
@@ -79,7 +79,9 @@ def cut_position_crops(
             image = flip_phases(image, pixel, known)
         scale = np.array(own.shape[::-1]) / np.array(own.original_shape[::-1])
         xy_px = positions.xy_px[rows[place]] * scale
-        return cut_crops(image, pixel, xy_px, diameter_angstrom)
+        crops = cut_crops(image, pixel, xy_px, diameter_angstrom)
+        crops[positions.kind[rows[place]] == REVERSED] *= -1
+        return crops
 
     crops, kept, failures = list[Crops](), list[IndexArray](), list[Failure]()
     with prefetch(cut, range(len(used)), threads) as results:

@@ -25,8 +25,8 @@ from heliodor.reconstruction.steps import Step
 
 #: The side of a box in particle diameters, and of the part of it that is background.
 BOX_DIAMETERS: Final = 1.5
-#: What is at a position.
-PICK, RANDOM = 0, 1
+#: What is at a position; a reversed one is a candidate on the micrograph with reversed contrast.
+PICK, RANDOM, REVERSED = 0, 1, 2
 #: What the names of coordinate files end with.
 _SUFFIX = "_positions.star"
 _IMAGE = "rlnImageName"
@@ -43,7 +43,7 @@ class Positions:
     xy_px
         Centers (x, y) in pixels of the micrographs, shape (n, 2).
     kind
-        `PICK` or `RANDOM`, shape (n,).
+        `PICK`, `RANDOM` or `REVERSED`, shape (n,).
     score
         Log-odds, nan where there is none, shape (n,).
     """

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
@@ -55,10 +54,11 @@ from heliodor.reconstruction.judgement import (
     recommend_by_maps,
 )
 from heliodor.reconstruction.judgement_tables import as_dict, render_bins, render_sets
-from heliodor.reconstruction.junk import ClassCounts, pool_shares
+from heliodor.reconstruction.junk import ClassCounts, pool_shares, spread_junk
 from heliodor.reconstruction.particles import (
     PICK,
     RANDOM,
+    REVERSED,
     ImageSettings,
     ImageTable,
     Positions,
@@ -339,19 +339,19 @@ class _Run:
         sets = self._choose_sets(picked)
         self._announce(len(picked), len(random), sets, picked)
         with self.record.stage("reversed contrast"):
-            reversed_score, factor = self._find_reversed()
+            reversed_found, factor = self._find_reversed()
         positions = Positions.join([picked, random])
         images, depends = None, list[str]()
         if self.programs is None:
             with self.record.stage("groups"):
-                kept, found = self._group(positions)
+                kept, found = self._group(positions, reversed_found)
         else:
             images, depends = self._extract(positions)
             kept = images.positions
             with self.record.stage("2D classification"):
                 portions = self._classify(images, depends)
             found = [read_classification(self.work, portion, images) for portion in portions]
-        bins, averages = self._judge_classes(kept, found, reversed_score, factor)
+        bins, averages = self._judge_classes(kept, found, reversed_found, factor)
         all_sets = join_bins(bins)
         if images is not None and sets:
             with self.record.stage("3D refinement"):
@@ -367,7 +367,7 @@ class _Run:
             find_junk_below(bins) if ranked else None,
             find_worse_below(all_sets) if sets and ranked else None,
             left_out,
-            reversed_score is not None,
+            reversed_found is not None,
             averages.made_by,
         )
         return judgement, averages
@@ -455,8 +455,8 @@ class _Run:
             self.given.picker is not None and not math.isnan(self.given.thresholds[0])
         )
 
-    def _find_reversed(self) -> tuple[FloatArray | None, float]:
-        """Return the scores of candidates with reversed contrast, and what each stands for.
+    def _find_reversed(self) -> tuple[Positions | None, float]:
+        """Return the candidates with reversed contrast, and what each of them stands for.
 
         They are those with whole boxes; None if they are not known.
         """
@@ -475,7 +475,7 @@ class _Run:
                     parameter="reversed_picks",
                 )
             chosen = table.select(np.flatnonzero(table.score >= lowest))
-            return self._positions(PICK, picks_on(chosen, given.sources))[0].score, 1.0
+            return self._positions(REVERSED, picks_on(chosen, given.sources))[0], 1.0
         assert given.picker is not None
         names = choose_decoy_micrographs(source.name for source in given.sources)
         sources = [source for source in given.sources if source.name in names]
@@ -490,8 +490,8 @@ class _Run:
         done = len(sources) - len(failures)
         if not done:
             return None, 1.0
-        positions = self._positions(PICK, picks_on(found, given.sources))[0]
-        return positions.score, len(given.sources) / done
+        positions = self._positions(REVERSED, picks_on(found, given.sources))[0]
+        return positions, len(given.sources) / done
 
     def _extract(self, positions: Positions) -> tuple[ImageTable, list[str]]:
         """Let RELION cut out all images."""
@@ -501,8 +501,15 @@ class _Run:
         self._run([step], "extraction")
         return ImageTable.read(self.work, step, positions), [step.key]
 
-    def _group(self, positions: Positions) -> tuple[Positions, list[ClassAssignment]]:
+    def _group(
+        self, positions: Positions, reversed_found: Positions | None
+    ) -> tuple[Positions, list[ClassAssignment]]:
         """Group crops without RELION.
+
+        Parameters
+        ----------
+        reversed_found
+            Candidates with reversed contrast, which show what false picks look like.
 
         Returns
         -------
@@ -510,6 +517,8 @@ class _Run:
             The positions on micrographs that can be used, and the groups of those that were
             drawn, by their rows there.
         """
+        if reversed_found is not None:
+            positions = Positions.join([positions, reversed_found])
         drawn = draw_rows(len(positions), self.seed)
         if len(drawn) < len(positions):
             log.info(f"{len(drawn)} of {len(positions)} images, drawn at random, are grouped")
@@ -547,15 +556,15 @@ class _Run:
         self,
         positions: Positions,
         found: Sequence[ClassAssignment],
-        reversed_score: FloatArray | None,
+        reversed_found: Positions | None,
         factor: float,
     ) -> tuple[list[BinJudgement], ClassAverages]:
         """Return the shares of false picks in each bin of scores, and the class averages.
 
         Parameters
         ----------
-        reversed_score
-            Scores of the candidates with reversed contrast; None if they are not known.
+        reversed_found
+            The candidates with reversed contrast; None if they are not known.
         factor
             How many such candidates each of these stands for.
         """
@@ -584,9 +593,10 @@ class _Run:
                 for one, each in zip(found, counts, strict=True)
             ]
             junk, count, false = pool_shares(counts, in_bin), None, math.nan
-            if reversed_score is None:
+            if reversed_found is None:
                 false = junk.value
             else:
+                reversed_score = reversed_found.score
                 in_range = (reversed_score >= low) & (reversed_score < high)
                 count = factor * float(np.count_nonzero(in_range))
                 own_particles = count_particles(
@@ -597,9 +607,14 @@ class _Run:
                     false = 1.0 - own_particles / number
             bins.append(BinJudgement(low, high, number, junk, count, false))
         first, each = found[0], counts[0]
-        averages = ClassAverages(
-            first.averages, each.picks, each.decoys, each.junk_of_each(), made_by
-        )
+        marked = each.junk_of_each()
+        gathered = _in_classes(first, kind == REVERSED, len(each.picks))
+        share = join_bins(bins)[-1].false_share
+        if gathered.any() and not math.isnan(share):
+            # These look as false picks do, which random positions need not; but what lies around
+            # them is reversed too.
+            marked = np.fmax(marked, spread_junk(each.picks, gathered, share))
+        averages = ClassAverages(first.averages, each.picks, each.decoys, marked, made_by)
         return bins, averages
 
     def _find_reference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from heliodor.reconstruction.crop_classes import (
 )
 from heliodor.reconstruction.junk import ClassCounts
 from heliodor.reconstruction.micrograph_table import JudgedMicrograph, MicrographTable
-from heliodor.reconstruction.particles import PICK, Positions
+from heliodor.reconstruction.particles import PICK, REVERSED, Positions
 
 SHAPE, PIXEL, DIAMETER = (200, 300), 5.0, 120.0
 
@@ -59,6 +60,15 @@ def test_crops_are_flipped_only_where_the_ctf_is_known() -> None:
     flipped = cut_crops(flip_phases(images[1], PIXEL, ctf), PIXEL, found.xy_px[2:], DIAMETER)
     np.testing.assert_allclose(crops[2:], flipped, atol=1e-5)
     assert np.abs(crops[2:] - cut_crops(images[1], PIXEL, found.xy_px[2:], DIAMETER)).max() > 0.1
+
+
+def test_crops_at_reversed_positions_have_reversed_contrast() -> None:
+    found = positions([0, 0])
+    reversed_found = replace(found, kind=np.array([REVERSED, PICK]))
+    table = table_of([noise(1)])
+    plain, _, _ = cut_position_crops(found, table, DIAMETER, {})
+    mixed, _, _ = cut_position_crops(reversed_found, table, DIAMETER, {})
+    np.testing.assert_array_equal(mixed, [-plain[0], plain[1]])
 
 
 def test_a_micrograph_that_cannot_be_used_is_left_out() -> None:

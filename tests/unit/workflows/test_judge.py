@@ -22,6 +22,7 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.formats.relion_star import write_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.reconstruction.steps import RECORD
+from heliodor.report.judge_plots import draw_judgement
 from heliodor.workflows import cluster, site_settings
 from helpers import fake_relion
 from helpers.cli import Result, call, done
@@ -136,6 +137,30 @@ def test_without_relion_false_picks_are_found_by_groups_of_crops(
     maps = call(*given[:-1], *stars, "-o", tmp_path / "no")
     assert "--quick alone needs no RELION" in maps.sentence
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_without_relion_groups_of_candidates_with_reversed_contrast_are_junk(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "heliodor.report.judge_page.draw_judgement",
+        lambda _, averages: seen.append(averages) or draw_judgement(_, averages),
+    )
+    picks = read_picks(data.picks)
+    many = tmp_path / "reversed.star"
+    write_picks(many, picks.select(picks.score == 1))
+    done("judge", data.picks, "--micrographs", data.folder / "micrographs.star", "--quick",
+         "--diameter", DIAMETER, "--thresholds", THRESHOLDS, "--reversed-picks", many,
+         "-o", tmp_path / "o")  # fmt: skip
+    bins = table(tmp_path / "o", "bins.tsv")
+    assert [float(row["reversed_picks"]) for row in bins[:2]] == [0, 0]
+    assert float(bins[2]["false_share"]) > 0.8
+    (averages,) = seen
+    is_junk = averages.junk > 0.5
+    particles = sum(int(row["picks"]) for row in bins[:2])
+    assert averages.picks[~is_junk].sum() == pytest.approx(particles, rel=0.15)
 
 
 @pytest.mark.usefixtures("without_relion")
