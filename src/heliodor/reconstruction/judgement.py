@@ -38,6 +38,9 @@ class BinJudgement:
     false_share
         The share of false picks: by the candidates with reversed contrast where they are known,
         otherwise `junk`.
+    as_decoys_in_map
+        The share of them that agree with the map of the other half as random positions do; None
+        where no map was compared.
     """
 
     low: float
@@ -46,6 +49,7 @@ class BinJudgement:
     junk: Share
     reversed_picks: float | None
     false_share: float
+    as_decoys_in_map: Share | None = None
 
 
 @dataclass(frozen=True)

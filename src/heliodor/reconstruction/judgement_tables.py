@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from heliodor.conventions import FloatArray
 from heliodor.reconstruction.judgement import Judgement
+from heliodor.reconstruction.junk import Share
 from heliodor.utils.console import align_columns
 
 #: Which averages they are if RELION did not make them.
@@ -56,6 +57,7 @@ _SET_COLUMNS = (
 )
 _BIN_COLUMNS = (
     *("low", "high", "picks", "junk_share", "junk_share_error", "reversed_picks", "false_share"),
+    *("map_junk_share", "map_junk_share_error"),
 )
 
 
@@ -99,9 +101,14 @@ def _bin_rows(judgement: Judgement) -> list[list[str]]:
             *(_cell(each.low), _cell(each.high), str(each.picks)),
             *(_cell(each.junk.value), _cell(each.junk.error)),
             *(_cell(each.reversed_picks, 1), _cell(each.false_share)),
+            *_map_cells(each.as_decoys_in_map),
         ]
         for each in judgement.bins
     ]
+
+
+def _map_cells(share: Share | None) -> list[str]:
+    return ["", ""] if share is None else [_cell(share.value), _cell(share.error)]
 
 
 def _to_tsv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

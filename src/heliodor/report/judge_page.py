@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Judgement,
         MadeBy,
     )
+    from heliodor.reconstruction.junk import Share
 
 _CAPTION = (
     "Resolution against the number of picks, with the standard deviation of the splits as a band"
@@ -127,29 +128,47 @@ def _bins_table(bins: Sequence[BinJudgement]) -> Table:
             f"{_number(each.junk.value)} ± {_number(each.junk.error)}",
             _number(each.reversed_picks, 0),
             _number(each.false_share),
+            *_map_cells(each.as_decoys_in_map),
         ]
         for each in bins
     ]
     columns = ("From", "To", "Picks", "Classified as random positions", "With reversed contrast",
                "False share")  # fmt: skip
-    return Table(columns, rows, 0)
+    if any(each.as_decoys_in_map is not None for each in bins):
+        return Table((*columns, "As random positions in the map"), rows, 0)
+    return Table(columns, [row[:-1] for row in rows], 0)
+
+
+def _map_cells(share: Share | None) -> list[str]:
+    return ["–" if share is None else f"{_number(share.value)} ± {_number(share.error)}"]
 
 
 def _about_bins(judgement: Judgement) -> list[Element]:
     """Return what to know about the shares."""
+    about = list[Element]()
+    if any(each.as_decoys_in_map is not None for each in judgement.bins):
+        about.append(
+            Paragraph(
+                "As random positions in the map: each pick of one half was compared with the map"
+                " of the other half, and so were random positions. This is the share of the picks"
+                " that agree with it no better than these do; map_scores.tsv has each pick."
+            )
+        )
     if judgement.reversed_known:
         return [
+            *about,
             Paragraph(
                 "The false share follows from the number of candidates on micrographs with"
                 " reversed contrast, corrected for the room that particles with higher scores"
                 " take. The share classified as random positions are is shown beside it: false"
                 " picks of a model look like particles to it."
-            )
+            ),
         ]
     return [
+        *about,
         Paragraph(
             "The false share is that of picks classified as random positions are. False picks that"
             " look like particles are not among them, so that it is a lower limit for a picker"
             " whose candidates with reversed contrast are not known."
-        )
+        ),
     ]

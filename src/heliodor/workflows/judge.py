@@ -55,6 +55,12 @@ from heliodor.reconstruction.judgement import (
 )
 from heliodor.reconstruction.judgement_tables import as_dict, render_bins, render_sets
 from heliodor.reconstruction.junk import ClassCounts, pool_shares, spread_junk
+from heliodor.reconstruction.map_scores import (
+    MapScores,
+    plan_control,
+    render_map_scores,
+    score_images,
+)
 from heliodor.reconstruction.particles import (
     PICK,
     RANDOM,
@@ -106,6 +112,8 @@ from heliodor.workflows.run_record import RunRecord, flatten_settings, write_fai
 
 log = logging.getLogger(__name__)
 
+#: How each pick agrees with the map of the other half.
+MAP_SCORES = "map_scores.tsv"
 #: Below the output folder: what RELION reads and writes.
 WORK = "work"
 #: CPU seconds that one image takes in 2D, and in 3D with the symmetry D7, with images of
@@ -356,7 +364,8 @@ class _Run:
         if images is not None and sets:
             with self.record.stage("3D refinement"):
                 reference = self._find_reference(images, found, depends)
-                maps = self._refine(images, sets, reference, depends)
+                maps, compared = self._refine(images, sets, reference, depends)
+            bins = self._compare_with_maps(bins, compared, images)
             all_sets = [replace(one, maps=maps.get(_spell(one.threshold))) for one in all_sets]
         ranked = not math.isnan(given.thresholds[0])
         judgement = Judgement(
@@ -643,8 +652,8 @@ class _Run:
         thresholds: Sequence[float],
         reference: Step,
         depends: Sequence[str],
-    ) -> dict[str, MapJudgement]:
-        """Return the maps of sets, by their thresholds as text."""
+    ) -> tuple[dict[str, MapJudgement], MapScores]:
+        """Return the maps of sets, by their thresholds as text, and how images agree with them."""
         halves = HalfSettings(self.symmetry, self.seed, self.splits)
         plans = {
             _spell(threshold): [
@@ -668,7 +677,29 @@ class _Run:
                 float(np.median(np.concatenate([one.offsets_angstrom for one in done]))),
                 any(one.shells.reaches_nyquist for one in done),
             )
-        return judged
+        # The largest set is the last one.
+        resolution = float(judged[name].resolution_angstrom[0])
+        control = plan_control(images, splits[0], resolution, self.images, halves)
+        self._run([plan.step for plan in control], "comparison with the maps")
+        scores = [score_images(self.work, plan, images, self.images) for plan in control]
+        return judged, MapScores.join(control, scores, images)
+
+    def _compare_with_maps(
+        self, bins: Sequence[BinJudgement], compared: MapScores, images: ImageTable
+    ) -> list[BinJudgement]:
+        """Return the bins with the shares that agree with the maps as random positions do."""
+        where = self.work.parent / MAP_SCORES
+        names = [source.name for source in self.given.sources]
+        write_text(where, render_map_scores(compared, images.positions, names))
+        score, found = images.positions.score, list[BinJudgement]()
+        for each in bins:
+            own = images.positions.kind == PICK
+            if not math.isnan(each.low):
+                own &= (score >= each.low) & (score < each.high)
+            share = compared.share_of(np.flatnonzero(own))
+            is_known = not math.isnan(share.value)
+            found.append(replace(each, as_decoys_in_map=share if is_known else None))
+        return found
 
 
 def _count_classes(one: ClassAssignment, kind: np.ndarray[Any, Any]) -> ClassCounts:
@@ -702,6 +733,8 @@ def _write(folder: Path, judgement: Judgement, averages: ClassAverages, record: 
     from heliodor.report.judge_page import render_judge_page
     from heliodor.report.judge_plots import draw_judgement
 
+    if all(one.maps is None for one in judgement.sets):
+        (folder / MAP_SCORES).unlink(missing_ok=True)  # of an earlier judgement
     write_text(folder / "judge.tsv", render_sets(judgement))
     write_text(folder / "bins.tsv", render_bins(judgement))
     with atomic_write(folder / "judge.png") as aside:

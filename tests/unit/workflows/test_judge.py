@@ -216,10 +216,22 @@ def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     assert float(rows[0]["fsc_area"]) < float(rows[2]["fsc_area"])
     assert [row["offset_angstrom"] for row in rows] == ["5.0", "", "5.0"]
     assert "±" in said.out
-    names = ("judge.tsv", "bins.tsv", "judge.html", "judge.png")
+    shares = [float(row["map_junk_share"]) for row in table(tmp_path, "bins.tsv")]
+    assert max(shares[:2]) < 0.3 < 0.6 < shares[2]
+    assert "As random positions in the map" in (tmp_path / "judge.html").read_text()
+    compared = table(tmp_path, "map_scores.tsv")
+    kinds = [row["kind"] for row in compared]
+    assert kinds.count("pick") == int(rows[2]["picks"])
+    assert kinds.count("random") == 200
+    values = {
+        kind: [float(row["correlation"]) for row in compared if row["kind"] == kind]
+        for kind in ("pick", "random")
+    }
+    assert np.median(values["pick"]) > np.median(values["random"]) + 0.2
+    names = ("judge.tsv", "bins.tsv", "map_scores.tsv", "judge.html", "judge.png")
     before = {name: (tmp_path / name).read_bytes() for name in names}
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RECORD)}
-    assert len(times) == 1 + 1 + 1 + 2 * 2 * 2
+    assert len(times) == 1 + 1 + 1 + 2 * 2 * 2 + 2
     assert not list(tmp_path.rglob("*global*"))
     # What an interrupted step leaves does not count.
     half = tmp_path / "work/maps/1/split1_half1"
@@ -230,6 +242,10 @@ def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     assert {name: (tmp_path / name).read_bytes() for name in names} == before
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RECORD)}
     assert sum(after[path] != times[path] for path in times) == 1
+    # Without maps, nothing is left of them.
+    data.judge(tmp_path, "--quick", "--thresholds", THRESHOLDS)
+    assert not (tmp_path / "map_scores.tsv").exists()
+    assert {row["map_junk_share"] for row in table(tmp_path, "bins.tsv")} == {""}
 
 
 @pytest.mark.parametrize("version", ["3.1.3", pytest.param("4.0.1", marks=pytest.mark.slow)])
