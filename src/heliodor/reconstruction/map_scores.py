@@ -31,7 +31,6 @@ from heliodor.reconstruction.micrograph_table import (
 )
 from heliodor.reconstruction.particles import (
     PICK,
-    RANDOM,
     ImageSettings,
     ImageTable,
     Positions,
@@ -83,16 +82,17 @@ def plan_control(
     Parameters
     ----------
     images
-        Of picks and random positions; each of these is compared with one of the maps.
+        Of picks and random positions. Those that are in neither half, random positions and picks
+        with lower scores, are compared with one of the maps each.
     resolution_angstrom
         Of the maps.
     """
     finest = max(resolution_angstrom, 2.2 * settings.image_pixel_size_angstrom)
-    random = np.flatnonzero(images.positions.kind == RANDOM)
-    parts = split_rows(random, len(images), halves.seed)
+    others = np.setdiff1d(np.arange(len(images)), np.concatenate(split.rows))
+    parts = split_rows(others, len(images), halves.seed)
     plans = []
-    for half, (own, decoys) in enumerate(zip(split.rows, parts, strict=True), 1):
-        rows = np.sort(np.concatenate([own, decoys]))
+    for half, pair in enumerate(zip(split.rows, parts, strict=True), 1):
+        rows = np.sort(np.concatenate(pair))
         other = split.steps[2 - half]
         reference = other.path(f"local_it{LOCAL:03d}_class001.mrc")
         name = f"{NAME}/half{half}"
@@ -272,8 +272,8 @@ class MapScores:
     score
         Their correlations, shape (n,).
     as_decoys
-        Whether each is no higher than the median of the random positions that were compared with
-        the same map, shape (n,).
+        Whether each is at or below the median of the random positions that were compared with the
+        same map, shape (n,).
     is_decoy
         Whether each is a random position, shape (n,).
     """

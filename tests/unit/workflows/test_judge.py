@@ -248,6 +248,17 @@ def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     assert {row["map_junk_share"] for row in table(tmp_path, "bins.tsv")} == {""}
 
 
+@pytest.mark.slow
+def test_picks_below_the_set_are_compared_with_its_maps_as_well(
+    data: Data, tmp_path: Path
+) -> None:
+    data.judge(tmp_path, "--thresholds", THRESHOLDS, "--reference", data.reference,
+               "--symmetry", "o", "--splits", 2, "--sets", 1)  # fmt: skip
+    assert [bool(row["fsc_area"]) for row in table(tmp_path, "judge.tsv")] == [True, False, False]
+    shares = [float(row["map_junk_share"]) for row in table(tmp_path, "bins.tsv")]
+    assert max(shares[:2]) < 0.3 < 0.6 < shares[2]
+
+
 @pytest.mark.parametrize("version", ["3.1.3", pytest.param("4.0.1", marks=pytest.mark.slow)])
 def test_without_a_reference_an_initial_model_is_made_of_the_surest_picks(
     data: Data, tmp_path: Path, version: str
