@@ -1,10 +1,10 @@
 """Is `heliodor judge` right about picks whose truth is known? Needs RELION.
 
     python -m benchmarks.accuracy.judge FOLDER [--parts shares maps picker] [--count 20]
-        [--particles barrel] [--snr 0.05] [--image-px 40]
+        [--particles barrel] [--snr 0.05] [--image-px 40] [--without-relion]
 
-shares  known particles of the barrel (D7) with random positions among them, in four bins of scores
-        with shares of 0, 1/3, 1/2 and 1 of these: the shares that `judge --quick` says
+shares  known particles with random positions among them, in four bins of scores with shares of
+        0, 1/3, 1/2 and 1 of these: the shares that `judge --quick` says; for each of --particles
 maps    all known particles against a random half of them, against all with half as many random
         positions: resolution and area under the FSC, with their scatter
 picker  picks of the general model without labels, with a threshold series: the false share of each
@@ -13,12 +13,14 @@ picker  picks of the general model without labels, with a threshold series: the 
 
 Random positions are at least 0.6 diameters from any particle. Micrographs are simulated without
 contaminants, with 100 particles each for the barrel. What is there in FOLDER is used again.
+With --without-relion, the parts shares and picker are done as where there is no RELION.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +34,9 @@ from scipy.spatial import KDTree
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.formats.relion_star import write_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.evaluation.matching import MATCH_FRACTION, match_picks
-from heliodor.reconstruction.particles import choose_box_px, mask_whole_boxes
+from heliodor.reconstruction.particles import choose_box_px
 from heliodor.simulation.builtin_particles import PARTICLES
 
 HELIODOR = [sys.executable, "-c", "from heliodor.cli.main import main; main()"]
@@ -47,8 +50,12 @@ SYMMETRY = {"barrel": "D7", "ribosome": "C1", "trimer": "C3", "shell": "O", "sti
 BINS = ((30, 0), (30, 15), (25, 25), (0, 25))
 
 
+#: Set to a folder without programs by --without-relion.
+PATH = os.environ.get("PATH", "")
+
+
 def heliodor(*words: object) -> None:
-    subprocess.run([*HELIODOR, *map(str, words)], check=True)
+    subprocess.run([*HELIODOR, *map(str, words)], check=True, env=os.environ | {"PATH": PATH})
 
 
 def simulate(folder: Path, particle: str, count: int, snr: float) -> Path:
@@ -92,10 +99,10 @@ def write_set(path: Path, parts: list[tuple[str, np.ndarray, float]]) -> Path:
     return path
 
 
-def measure_shares(folder: Path, count: int, snr: float, image_px: int) -> None:
+def measure_shares(folder: Path, particle: str, count: int, snr: float, image: list) -> None:
     """Mix known particles with random positions, and see what share is found."""
-    data = simulate(folder / f"barrel-{snr:g}", "barrel", count, snr)
-    diameter, rng, parts = PARTICLES["barrel"].diameter_angstrom, np.random.default_rng(5), []
+    data = simulate(folder / f"{particle}-{snr:g}", particle, count, snr)
+    diameter, rng, parts = PARTICLES[particle].diameter_angstrom, np.random.default_rng(5), []
     for name, xy in truth_of(data, diameter).items():
         xy = rng.permutation(xy)
         random = draw_random(xy, sum(n for _, n in BINS), diameter, rng)
@@ -105,10 +112,12 @@ def measure_shares(folder: Path, count: int, snr: float, image_px: int) -> None:
                 own = source[used[place] : used[place] + number]
                 parts.append((name, own, score))
                 used[place] += len(own)
-    picks = write_set(folder / "shares.star", parts)
-    found = judge(picks, data, folder / "shares", "--quick", "--diameter", diameter,
-                  "--thresholds", "4,3,2,1", "--image-px", image_px)  # fmt: skip
+    name = "shares" if particle == "barrel" else f"shares-{particle}"
+    picks = write_set(folder / f"{name}.star", parts)
+    found = judge(picks, data, folder / name, "--quick", "--diameter", diameter,
+                  "--thresholds", "4,3,2,1", *image)  # fmt: skip
     rows = []
+    print(f"{particle}, SNR {snr:g}")
     for numbers, each in zip(BINS, found["bins"], strict=True):
         true = numbers[1] / sum(numbers)
         share = each["junk"]["value"]
@@ -159,7 +168,7 @@ def measure_maps(folder: Path, count: int, snr: float, image_px: int) -> None:
     print(f"recommended: {found['by_maps']}; by classes: {found['by_classes']}")
 
 
-def measure_picker(folder: Path, particle: str, count: int, snr: float, image_px: int) -> None:
+def measure_picker(folder: Path, particle: str, count: int, snr: float, image: list) -> None:
     """Judge picks of the general model, and compare with the truth."""
     data = simulate(folder / f"{particle}-{snr:g}", particle, count, snr)
     diameter = PARTICLES[particle].diameter_angstrom
@@ -167,8 +176,7 @@ def measure_picker(folder: Path, particle: str, count: int, snr: float, image_px
     if not (picks / "run.json").exists():
         heliodor("pick", data / "micrographs.star", "--diameter", diameter,
                  "--threshold-series", 8, "-o", picks)  # fmt: skip
-    found = judge(picks, data, folder / f"judge-{particle}-{snr:g}", "--quick",
-                  "--image-px", image_px)  # fmt: skip
+    found = judge(picks, data, folder / f"judge-{particle}-{snr:g}", "--quick", *image)
     candidates = dict(read_picks(picks, candidates=True).split_by_micrograph())
     truth, box = truth_of(data, diameter), choose_box_px(diameter, PIXEL)
     scores, hits = [], []
@@ -208,15 +216,21 @@ def main() -> None:
     parser.add_argument("--particles", nargs="+", choices=SYMMETRY, default=["barrel"])
     parser.add_argument("--snr", type=float, default=0.05)
     parser.add_argument("--image-px", type=int, default=40)
+    parser.add_argument("--without-relion", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
+    image = ["--image-px", given.image_px]
+    if given.without_relion:
+        global PATH
+        PATH, image = str(given.folder), []
     if "shares" in given.parts:
-        measure_shares(given.folder, given.count, given.snr, given.image_px)
+        for particle in given.particles:
+            measure_shares(given.folder, particle, given.count, given.snr, image)
     if "maps" in given.parts:
         measure_maps(given.folder, given.count, given.snr, given.image_px)
     if "picker" in given.parts:
         for particle in given.particles:
-            measure_picker(given.folder, particle, given.count, given.snr, given.image_px)
+            measure_picker(given.folder, particle, given.count, given.snr, image)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accuracy.general_model import heliodor_runs, topaz_runs

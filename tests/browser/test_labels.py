@@ -43,6 +43,41 @@ def test_what_one_tab_does_appears_in_the_other(
     assert len(by_name(server.project / "negatives.star")["barrel_0001"]) == 1
 
 
+def test_labels_and_rejections_show_who_made_them(
+    serve: Any, open_page: Any, simulated: Truth
+) -> None:
+    server = serve(simulated.micrographs, "--diameter", 150)
+    one: PageInUse = open_page(server.url)
+    first, second = simulated.apart(0, 2)
+    one.click(*first)
+    one.saved()
+    assert not (server.project / "authors.jsonl").exists()
+    one.page.locator("#share-button").click()
+    one.page.locator("#my-name").fill(" Anna  B. ")
+    one.page.locator("#my-name").press("Tab")
+    one.picture("name")
+    one.page.locator("#share-close").click()
+    one.click(*second)
+    one.click(200, 900, button="right")
+    one.wait_for_labels(2, 1)
+    one.saved()
+    other: PageInUse = open_page(server.url, beside=one)  # of the same browser
+    other.wait_for_labels(2, 1)
+    for (x, y), says in ((second, "labeled by Anna B., "), ((200, 900), "rejected by Anna B., ")):
+        other.page.mouse.move(*other.on_screen(x, y))
+        other.wait_for("#pointer-pick", says)
+    other.page.mouse.move(*other.on_screen(*first))
+    assert "by" not in other.text("#pointer-pick")
+    other.picture("author")
+    # The history is in the log, and undoing belongs to a tab.
+    one.press("Control+z")
+    other.wait_for_labels(2, 0)
+    other.page.locator("#log-button").click()
+    other.wait_for("#history-lines", "Anna B.: 1 labeled, 1 rejected, 1 removed on")
+    other.picture("history")
+    assert "Anna" not in (server.project / "labels.star").read_text()
+
+
 def test_what_is_exported_is_what_the_page_shows(
     serve: Any, open_page: Any, simulated: Truth
 ) -> None:

@@ -165,8 +165,8 @@ def _refine(after: dict[str, str]) -> None:
     labels, rows = blocks["particles"]
     shifts = ["rlnOriginXAngst", "rlnOriginYAngst"]
     if shifts[0] not in labels:
-        labels = [*labels, *shifts]
-        rows = [[*row, "3.0", "4.0"] for row in rows]
+        labels = [*labels, *shifts, "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+        rows = [[*row, "3.0", "4.0", "10.0", "20.0", "30.0"] for row in rows]
     root = f"{after['--o']}_it{int(after['--iter']):03d}"
     write_star(f"{root}_data.star", blocks | {"particles": (labels, rows)})
     with mrcfile.open(after["--ref"]) as mrc:

@@ -17,6 +17,7 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.formats.relion_star import write_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.reconstruction.fsc import correlate_shells
+from heliodor.reconstruction.map_scores import Projector
 from heliodor.reconstruction.programs import FOR_CLASSES, FOR_MAPS
 from heliodor.simulation.builtin_particles import PARTICLES
 from helpers.cli import done
@@ -69,6 +70,9 @@ def test_false_picks_and_maps_are_told_from_particles(folder: Path, tmp_path: Pa
     assert len(judged) == 1
     assert max(judged[0]["resolution_angstrom"]) < 40
     assert judged[0]["offset_angstrom"] < 2 * PIXEL
+    true, false = (each["as_decoys_in_map"]["value"] for each in found["bins"])
+    assert true < 0.15
+    assert false > 0.7
     # From an initial model, with the classes that are there.
     done(*judge)
     again = json.loads((tmp_path / "judge.json").read_text())["judgement"]
@@ -76,6 +80,25 @@ def test_false_picks_and_maps_are_told_from_particles(folder: Path, tmp_path: Pa
     assert list((tmp_path / "work/initial").glob("*.mrc"))
     (area,) = (one["maps"]["area"] for one in again["sets"] if one["maps"] is not None)
     assert np.mean(area) > 0.9 * np.mean(judged[0]["area"])
+
+
+@pytest.mark.skipif(shutil.which("relion_project") is None, reason="RELION is not installed")
+@pytest.mark.parametrize("angles", [(30, 0, 0), (0, 40, 0), (20, 50, -70)])
+def test_projections_are_those_of_relion(tmp_path: Path, angles: tuple[int, int, int]) -> None:
+    density = np.zeros((32, 32, 32))
+    places = np.random.default_rng(0).integers(9, 23, size=(12, 3))
+    density[tuple(places.T)] = 1
+    density = gaussian_filter(density, 1.5)
+    with mrcfile.new(tmp_path / "map.mrc") as mrc:
+        mrc.set_data(density.astype(np.float32))
+        mrc.voxel_size = 4.0
+    words = ["relion_project", "--i", "map.mrc", "--o", "image.mrc", "--angpix", "4"]
+    for name, angle in zip(("rot", "tilt", "psi"), angles, strict=True):
+        words += [f"--{name}", str(angle)]
+    subprocess.run(words, capture_output=True, check=True, cwd=tmp_path)
+    theirs = mrcfile.read(tmp_path / "image.mrc").squeeze()
+    ours = np.fft.fftshift(np.fft.irfft2(Projector(density).project(angles), s=(32, 32)))
+    assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.999
 
 
 def test_the_correlation_is_that_of_relion(tmp_path: Path) -> None:

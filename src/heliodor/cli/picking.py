@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -34,7 +32,9 @@ from heliodor.cli.process_words import without_cluster_options, words_of_setting
 from heliodor.cli.session import (
     command_line,
     end,
+    import_jobs,
     should_resume,
+    show_outcome,
 )
 from heliodor.errors import BadInput
 from heliodor.picking.filaments.settings import FilamentSettings, refuse_particle_options
@@ -47,7 +47,6 @@ from heliodor.utils.settings import options_of
 from heliodor.workflows.cluster_settings import ClusterSettings
 
 if TYPE_CHECKING:
-    from heliodor.workflows.cluster_jobs import Outcome
     from heliodor.workflows.tracing_setup import FilamentRequest
 
 #: Options of the cluster that training has for itself, and those of processes that pick in parts.
@@ -98,7 +97,7 @@ def run(
             raise BadInput(
                 "--cluster starts all steps; leave out --stop-after", parameter="stop_after"
             )
-        jobs = _import_jobs()
+        jobs = import_jobs()
         picking_words = [
             *("pick", "--model", str(out / "model.safetensors"), "-o", str(out)),
             *words_of_settings(picking),
@@ -121,7 +120,7 @@ def run(
             cluster,
             compute,
         )
-        _show(outcome)
+        show_outcome(outcome)
         return
     if stop_after is not None:
         from heliodor.workflows.run import train_for_run
@@ -201,9 +200,9 @@ def train(
     if wanted.filaments is not None:
         _refuse_with_filaments(negatives, watch, until, cluster, compute)
         if cluster.cluster is not None:
-            jobs = _import_jobs()
+            jobs = import_jobs()
             words = without_cluster_options(sys.argv[1:])
-            _show(
+            show_outcome(
                 jobs.submit_filament_training(
                     words, micrographs, labels, wanted.filaments, out, cluster, compute
                 )
@@ -229,12 +228,12 @@ def train(
                 " --cluster",
                 parameter="watch",
             )
-        jobs = _import_jobs()
+        jobs = import_jobs()
         words = without_cluster_options(sys.argv[1:], kept=_MEANT_FOR_TRAINING)
         outcome = jobs.submit_training(
             words, micrographs, labels, negatives, settings, out, cluster, compute
         )
-        _show(outcome)
+        show_outcome(outcome)
         return
     inputs = (
         micrographs, labels, out, settings.data, settings.training, compute, command_line(),
@@ -376,8 +375,8 @@ def pick(
     _check_parts(resume, part, cluster)
     if cluster.cluster is not None:
         words = without_cluster_options(sys.argv[1:])
-        jobs = _import_jobs()
-        _show(jobs.submit_picking(words, request, out, cluster, compute.threads))
+        jobs = import_jobs()
+        show_outcome(jobs.submit_picking(words, request, out, cluster, compute.threads))
         return
     if part is not None:
         from heliodor.workflows.parts import Part, pick_part
@@ -418,9 +417,9 @@ def _trace(
     """Trace filaments: all, a part of the micrographs, or by several processes."""
     _check_parts(resume, part, cluster)
     if cluster.cluster is not None:
-        jobs = _import_jobs()
+        jobs = import_jobs()
         words = without_cluster_options(sys.argv[1:])
-        _show(jobs.submit_tracing(words, request, out, cluster, compute.threads))
+        show_outcome(jobs.submit_tracing(words, request, out, cluster, compute.threads))
         return
     if part is not None:
         from heliodor.workflows.filament_parts import pick_filament_part
@@ -506,30 +505,12 @@ def _refuse_starting_over(resume: str) -> None:
         )
 
 
-def _import_jobs() -> ModuleType:
-    """Return the module that starts processes, which needs a library that is optional."""
-    if importlib.util.find_spec("submitit") is None:
-        raise BadInput(
-            "the processes of --cluster are started with submitit, which is not installed; install"
-            " 'heliodor[cluster]', or start the processes yourself (several with pick --part)"
-        )
-    from heliodor.workflows import cluster_jobs
-
-    return cluster_jobs
-
-
-def _show(outcome: Outcome) -> None:
-    if outcome.scripts:
-        console.show_result(outcome.scripts)
-    end(outcome.failed)
-
-
 def cancel(
     out: Annotated[
         Path,
         typer.Argument(
             metavar="OUT",
-            help="The folder that is picked into. [default: picks]",
+            help="The folder of the results. [default: picks]",
             show_default=False,
         ),
     ] = Path("picks"),

@@ -1,17 +1,23 @@
-"""What all commands do around their work: the command line, resuming, and the exit code."""
+"""What commands do around their work: the command line, resuming, clusters, the exit code."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.utils import console
 from heliodor.utils.console import count_of
+
+if TYPE_CHECKING:
+    from heliodor.workflows.cluster_jobs import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -42,3 +48,22 @@ def end(failures: Sequence[Any], is_listed: bool = True) -> None:
         )
         log.info(f"{count_of(len(failures), 'micrograph')} failed; {see}")
         raise typer.Exit(SOME_FAILED)
+
+
+def import_jobs() -> ModuleType:
+    """Return the module that starts processes, which needs a library that is optional."""
+    if importlib.util.find_spec("submitit") is None:
+        raise BadInput(
+            "the processes of --cluster are started with submitit, which is not installed; install"
+            " 'heliodor[cluster]', or start the processes yourself (several with pick --part)"
+        )
+    from heliodor.workflows import cluster_jobs
+
+    return cluster_jobs
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """Print the job scripts, if they were only to be shown, and end with the exit code."""
+    if outcome.scripts:
+        console.show_result(outcome.scripts)
+    end(outcome.failed)

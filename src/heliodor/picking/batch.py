@@ -24,6 +24,7 @@ from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import DatasetScores
 from heliodor.evaluation.thresholds import ExpectedPerformance
 from heliodor.models.model_file import Model
+from heliodor.picking.boxes import margin_of_boxes
 from heliodor.picking.candidates import find_candidates
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.decoys import (
@@ -222,13 +223,14 @@ class _MicrographPicker:
         masked = self.settings.leaves_out(contamination)
         decoys = None if refused else self._decoys(image, normalized, masked)
         size = image.working_pixel_size_angstrom
+        margin_px = self.settings.distances_for(self.model, size).margin_px
+        if self.settings.box_px is not None:
+            margin_px = max(margin_px, margin_of_boxes(image, self.settings.box_px))
         result = MicrographResult(
             candidates,
             image.pixel_size_angstrom,
             decoys,
-            measure_candidate_area(
-                score, masked, size, self.settings.distances_for(self.model, size).margin_px
-            ),
+            measure_candidate_area(score, masked, size, margin_px),
             measure_micrograph(self.model, normalized, shift, contamination),
             contamination,
             refused,

@@ -16,6 +16,7 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
 from heliodor.models.networks import Network
+from heliodor.picking.boxes import mask_boxes_on
 from heliodor.picking.contamination import ContaminationMask, add_distances
 from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import FLOOR, find_contamination, level_scores
@@ -92,7 +93,12 @@ def find_maxima(model: Model, image: WorkingImage, score: Image, settings: PickS
     )
     xy = to_original(working, image.original_shape, image.shape)
     picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
-    return Maxima(picks, working * image.working_pixel_size_angstrom)
+    xy_angstrom = working * image.working_pixel_size_angstrom
+    if settings.box_px is not None:
+        # After the suppression: the flank of a particle at the edge does not take its place.
+        whole = mask_boxes_on(image, picks.round_values().xy_px, settings.box_px)
+        picks, xy_angstrom = picks.select(np.flatnonzero(whole)), xy_angstrom[whole]
+    return Maxima(picks, xy_angstrom)
 
 
 def _floor(model: Model, settings: PickSettings) -> float:

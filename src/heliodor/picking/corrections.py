@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
+from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source, read_lines
 from heliodor.errors import BadInput
 from heliodor.picking.contamination import DISTANCE
 from heliodor.picking.journal import MicrographResult
+from heliodor.utils.console import count_of
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +121,32 @@ class Corrections:
             _read_positions(negatives, sources),
             {} if offsets is None else _read_offsets(Path(offsets), sources),
         )
+
+    def without_cut_boxes(self, sources: Sequence[Source], box_px: int) -> Corrections:
+        """Return the corrections without particles whose boxes an edge would cut off.
+
+        Parameters
+        ----------
+        sources
+            The micrographs.
+        box_px
+            Side of the box in pixels of the micrographs.
+        """
+        particles, cut = dict(self.particles), 0
+        for source in sources:
+            own = particles.get(source.name)
+            if own is None:
+                continue
+            try:
+                shape = read_header(source.path).shape
+            except BadInput:
+                continue  # picking reports it
+            whole = mask_whole_boxes(np.round(own, 3), shape, box_px)
+            cut += int(np.count_nonzero(~whole))
+            particles[source.name] = own[whole]
+        if cut:
+            log.info(f"{count_of(cut, 'labeled particle')} left out: an edge cuts off the box")
+        return replace(self, particles=particles)
 
     @classmethod
     def from_lists(cls, value: Any) -> Corrections:

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from heliodor.conventions import FloatArray, Image
+from heliodor.conventions import FloatArray, Image, to_original
 from heliodor.data.micrographs.dead_borders import DeadBorder
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.evaluation.score_histogram import DatasetScores
 from heliodor.models.model_file import Model
+from heliodor.picking.boxes import mask_boxes_on
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.label_scores import INVERT
 from heliodor.picking.nms import suppress
@@ -64,7 +65,11 @@ def score_decoys(
     size = image.working_pixel_size_angstrom
     distances = settings.distances_for(model, size)
     inverted = score_normalized(model, image, -normalized, device, settings.scores)
-    return find_positions(inverted, distances, contamination, size).score
+    decoys = find_positions(inverted, distances, contamination, size)
+    if settings.box_px is None:
+        return decoys.score
+    xy_px = to_original(decoys.xy_px, image.original_shape, image.shape)
+    return decoys.score[mask_boxes_on(image, xy_px, settings.box_px)]
 
 
 def find_positions(

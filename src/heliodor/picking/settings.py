@@ -73,6 +73,14 @@ class PickSettings:
         metavar="ANGSTROM",
         default="that of the labels, if they keep away from the edges; otherwise 0",
     )
+    box_px: int | None = option(
+        None,
+        help="Leave out picks for which a box of this side, in pixels of the micrographs, would"
+        " be cut off by an edge: RELION repeats edge pixels there, without a message.",
+        group=_PICKING,
+        metavar="N",
+        default="none are left out",
+    )
     scores: Scores = option(
         "smooth",
         help="smooth: score every few pixels and interpolate; dense: score every pixel, several"
@@ -153,6 +161,8 @@ class PickSettings:
                 f" {self.threshold_series}",
                 parameter="threshold_series",
             )
+        if self.box_px is not None and not 0 < self.box_px < 100_000:
+            raise BadInput(f"a box of {self.box_px} pixels is not plausible", parameter="box_px")
         for name in ("exclusion_radius", "edge_margin"):
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 <= value < 1e5:

@@ -12,7 +12,6 @@ import mrcfile
 import numpy as np
 
 from heliodor.conventions import FloatArray, IndexArray
-from heliodor.data.star import read_blocks
 from heliodor.errors import BadInput
 from heliodor.reconstruction.particles import (
     ImageSettings,
@@ -50,6 +49,18 @@ class Portion:
     classes: int
 
 
+def divide_into_portions(images: int, seed: int) -> list[IndexArray]:
+    """Return the rows of images that are classified together, divided at random."""
+    count = math.ceil(images / PORTION)
+    order = np.random.default_rng(seed).permutation(images)
+    return [np.sort(order[number::count]) for number in range(count)]
+
+
+def count_classes(images: int) -> int:
+    """Return the number of classes for so many images."""
+    return int(np.clip(images // _IMAGES_PER_CLASS, FEWEST_CLASSES, MOST_CLASSES))
+
+
 def plan_classification(
     images: ImageTable, settings: ImageSettings, has_ctf: bool, seed: int, depends: Sequence[str]
 ) -> list[Portion]:
@@ -64,12 +75,9 @@ def plan_classification(
     depends
         Keys of the steps that made the images.
     """
-    count = math.ceil(len(images) / PORTION)
-    order = np.random.default_rng(seed).permutation(len(images))
     portions = []
-    for number in range(count):
-        rows = np.sort(order[number::count])
-        classes = int(np.clip(len(rows) // _IMAGES_PER_CLASS, FEWEST_CLASSES, MOST_CLASSES))
+    for number, rows in enumerate(divide_into_portions(len(images), seed)):
+        classes = count_classes(len(rows))
         name = f"classes/{number + 1}"
         arguments = [
             *("--i", f"{name}/particles.star", "--o", f"{name}/run"),
@@ -104,15 +112,12 @@ class ClassAssignment:
     number
         The class of each image, from 1, shape (n,).
     averages
-        The average of each class, shape (k, h, w).
-    resolution_angstrom
-        Of each class, shape (k,).
+        The average of each class, particles bright, shape (k, h, w).
     """
 
     rows: IndexArray
     number: IndexArray
     averages: FloatArray
-    resolution_angstrom: FloatArray
 
 
 def read_classification(work: Path, portion: Portion, images: ImageTable) -> ClassAssignment:
@@ -131,15 +136,6 @@ def read_classification(work: Path, portion: Portion, images: ImageTable) -> Cla
         averages = np.array(mrcfile.read(stack), dtype=np.float64)
     except (OSError, ValueError) as error:
         raise BadInput(f"{stack} cannot be read ({error})") from error
-    model = work / step.path(f"{last}_model.star")
-    classes = read_blocks(model).get("model_classes")
-    label = "rlnEstimatedResolution"
-    known = classes is not None and label in classes
-    resolution = (
-        classes[label].astype(np.float64)
-        if classes is not None and known
-        else np.full(len(averages), np.nan)
-    )
     if numbers.min(initial=1) < 1 or numbers.max(initial=1) > len(averages):
         raise BadInput(f"{path} has class numbers that {stack} has no average of")
-    return ClassAssignment(portion.rows, numbers.astype(np.intp), averages, resolution)
+    return ClassAssignment(portion.rows, numbers.astype(np.intp), averages)

@@ -14,10 +14,11 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from heliodor.conventions import FloatArray, IndexArray
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.errors import BadInput
 from heliodor.evaluation.decoy_threshold import REACH
 from heliodor.reconstruction.micrograph_table import JudgedMicrograph
-from heliodor.reconstruction.particles import RANDOM, Positions, mask_whole_boxes
+from heliodor.reconstruction.particles import RANDOM, Positions
 
 #: Random positions per pick, and how many there are at least and at most.
 PER_PICK: Final = 0.5

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.reconstruction.junk import JUNK_CLASS, Share
+
+#: What made the classes and their averages: RELION's 2D classification, or groups of crops that
+#: look alike; and how one of them is called.
+MadeBy = Literal["RELION", "heliodor"]
+CLASS_WORDS: Final[Mapping[MadeBy, str]] = {"RELION": "2D class", "heliodor": "group of crops"}
 
 #: The scatter of the area under the correlation is at least this share of it.
 LEAST_SCATTER: Final = 0.005
@@ -33,6 +38,9 @@ class BinJudgement:
     false_share
         The share of false picks: by the candidates with reversed contrast where they are known,
         otherwise `junk`.
+    as_decoys_in_map
+        The share of them that agree with the map of the other half as random positions do; None
+        where no map was compared.
     """
 
     low: float
@@ -41,6 +49,7 @@ class BinJudgement:
     junk: Share
     reversed_picks: float | None
     false_share: float
+    as_decoys_in_map: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,8 @@ class Judgement:
         Picks whose boxes are cut off by an edge.
     reversed_known
         Whether candidates with reversed contrast were compared.
+    classes_by
+        What made the classes.
     """
 
     bins: tuple[BinJudgement, ...]
@@ -129,6 +140,7 @@ class Judgement:
     worse_below: float | None
     left_out: int
     reversed_known: bool
+    classes_by: MadeBy = "RELION"
 
     @property
     def recommendation(self) -> Recommendation | None:
@@ -148,12 +160,15 @@ class ClassAverages:
         The numbers of images in each class, shape (k,).
     junk
         The share of each class's picks that is junk, shape (k,).
+    made_by
+        What made the classes.
     """
 
     averages: FloatArray
     picks: FloatArray
     random: FloatArray
     junk: FloatArray
+    made_by: MadeBy
 
 
 def join_bins(bins: Sequence[BinJudgement]) -> list[SetJudgement]:
@@ -208,7 +223,7 @@ def recommend_by_classes(sets: Sequence[SetJudgement]) -> Recommendation:
     best = int(f1.argmax())
     return Recommendation(
         sets[best].threshold,
-        f"by their 2D classes, these {sets[best].picks} picks have the highest F1"
+        f"by the false shares, these {sets[best].picks} picks have the highest F1"
         f" ({f1[best]:.2f} of the particles in the largest set)",
     )
 

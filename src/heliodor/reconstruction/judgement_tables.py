@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from heliodor.conventions import FloatArray
 from heliodor.reconstruction.judgement import Judgement
+from heliodor.reconstruction.junk import Share
 from heliodor.utils.console import align_columns
+
+#: Which averages they are if RELION did not make them.
+OWN_AVERAGES: Final = (
+    "the class averages are heliodor's own, as there is no RELION on the PATH: quick groups of"
+    " crops that look alike, not a 2D classification"
+)
 
 
 def as_dict(judgement: Judgement) -> dict[str, Any]:
@@ -39,6 +46,7 @@ def as_dict(judgement: Judgement) -> dict[str, Any]:
         "worse_below": judgement.worse_below,
         "left_out": judgement.left_out,
         "reversed_known": judgement.reversed_known,
+        "classes_by": judgement.classes_by,
     }
     return found
 
@@ -49,6 +57,7 @@ _SET_COLUMNS = (
 )
 _BIN_COLUMNS = (
     *("low", "high", "picks", "junk_share", "junk_share_error", "reversed_picks", "false_share"),
+    *("map_junk_share", "map_junk_share_error"),
 )
 
 
@@ -92,9 +101,14 @@ def _bin_rows(judgement: Judgement) -> list[list[str]]:
             *(_cell(each.low), _cell(each.high), str(each.picks)),
             *(_cell(each.junk.value), _cell(each.junk.error)),
             *(_cell(each.reversed_picks, 1), _cell(each.false_share)),
+            *_map_cells(each.as_decoys_in_map),
         ]
         for each in judgement.bins
     ]
+
+
+def _map_cells(share: Share | None) -> list[str]:
+    return ["", ""] if share is None else [_cell(share.value), _cell(share.error)]
 
 
 def _to_tsv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -118,6 +132,8 @@ def render_judgement(judgement: Judgement) -> str:
             )
         )
     lines = align_columns(rows)
+    if judgement.classes_by == "heliodor":
+        lines.append(OWN_AVERAGES)
     if any(one.maps is not None and one.maps.reaches_nyquist for one in judgement.sets):
         lines.append("the resolution is limited by the pixel size of the images: --image-px")
     if judgement.junk_below is not None:

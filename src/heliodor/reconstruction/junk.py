@@ -79,12 +79,7 @@ class ClassCounts:
 
     def junk_of_each(self) -> FloatArray:
         """Return the share of each class's picks that is junk, nan in empty classes."""
-        junk = self.estimate(self.picks).value * self.picks.sum()
-        expected = junk * self.decoys / self.decoys.sum()
-        share = np.full(len(self.picks), np.nan)
-        np.divide(expected, self.picks, out=share, where=self.picks > 0)
-        share[(self.picks == 0) & (self.decoys > 0)] = 1.0
-        return np.asarray(np.minimum(share, 1.0))
+        return spread_junk(self.picks, self.decoys, self.estimate(self.picks).value)
 
     def estimate(self, of: FloatArray) -> Share:
         """Return the share of junk among some of the picks.
@@ -100,6 +95,28 @@ class ClassCounts:
             float(self.decoys[self.compared].sum()),
             float(self.decoys.sum()),
         )
+
+
+def spread_junk(picks: FloatArray, decoys: FloatArray, share: float) -> FloatArray:
+    """Return the share of each class's picks that is junk, if junk is spread as decoys are.
+
+    Parameters
+    ----------
+    picks, decoys
+        Their number in each class, shape (k,); at least one decoy.
+    share
+        The share of junk among all picks.
+
+    Returns
+    -------
+    ndarray
+        Shape (k,), nan in empty classes.
+    """
+    expected = share * picks.sum() * decoys / decoys.sum()
+    found = np.full(len(picks), np.nan)
+    np.divide(expected, picks, out=found, where=picks > 0)
+    found[(picks == 0) & (decoys > 0)] = 1.0
+    return np.asarray(np.minimum(found, 1.0))
 
 
 def _choose_compared(picks: FloatArray, decoys: FloatArray) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ VOLTAGE, ABERRATION, CONTRAST = (
     *("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"),
 )
 DEFOCUS: Final = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
-_PHASE_SHIFT = "rlnPhaseShift"
+PHASE_SHIFT = "rlnPhaseShift"
 #: RELION wants these of every table, also where no contrast transfer function is used.
 _UNUSED = {VOLTAGE: 300.0, ABERRATION: 2.7, CONTRAST: 0.1}
 
@@ -49,18 +49,25 @@ class JudgedMicrograph:
     pixel_size_angstrom: float
 
 
-def open_micrograph(source: Source, given_angstrom: float | None = None) -> JudgedMicrograph:
-    """Read the header of a micrograph that RELION is to read.
+def open_micrograph(
+    source: Source, given_angstrom: float | None = None, for_relion: bool = True
+) -> JudgedMicrograph:
+    """Read the header of a micrograph.
+
+    Parameters
+    ----------
+    for_relion
+        Whether RELION is to read it.
 
     Raises
     ------
     BadInput
         If it cannot be read, by RELION or at all, or its pixel size is not known.
     """
-    if is_tiff(source.path.name):
+    if for_relion and is_tiff(source.path.name):
         raise BadInput(f"{source.path} is a TIFF file: {TIFF_NOTE}")
     header = read_header(source.path)
-    if is_compressed(source.path):
+    if for_relion and is_compressed(source.path):
         raise BadInput(f"{source.path} is compressed, which RELION cannot read; decompress it")
     size = choose_pixel_size(source, header.pixel_size_angstrom, given_angstrom)
     return JudgedMicrograph(source, header.shape, size)
@@ -143,7 +150,7 @@ class MicrographTable:
     def _render(self, rows: Sequence[_Row]) -> str:
         groups: dict[tuple[str, ...], int] = {}
         columns: dict[str, list[Any]] = {NAME: [], "rlnOpticsGroup": []}
-        labels = [*DEFOCUS, _PHASE_SHIFT] if self.has_ctf else []
+        labels = [*DEFOCUS, PHASE_SHIFT] if self.has_ctf else []
         columns |= {label: [] for label in labels}
         for index, row in enumerate(rows):
             optics = row.optics if self.has_ctf else {}
@@ -172,7 +179,7 @@ def _read_rows(star: Path) -> dict[str, _Row]:
     groups = OpticsGroups.find(table, blocks.get("optics"), star)
     names = [str(name) for name in table[NAME]]
     optics = {label: _values(table, groups, label) for label in _UNUSED}
-    defocus = {label: _values(table, groups, label) for label in (*DEFOCUS, _PHASE_SHIFT)}
+    defocus = {label: _values(table, groups, label) for label in (*DEFOCUS, PHASE_SHIFT)}
     return {
         name: _Row(_known(optics, row), _known(defocus, row)) for row, name in enumerate(names)
     }

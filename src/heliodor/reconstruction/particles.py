@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray, IndexArray, Shape
+from heliodor.conventions import FloatArray, IndexArray
 from heliodor.data.coordinates.formats.relion_star import X, Y
 from heliodor.data.star import StarTable, read_blocks, render_blocks
 from heliodor.errors import BadInput
@@ -25,8 +25,8 @@ from heliodor.reconstruction.steps import Step
 
 #: The side of a box in particle diameters, and of the part of it that is background.
 BOX_DIAMETERS: Final = 1.5
-#: What is at a position.
-PICK, RANDOM = 0, 1
+#: What is at a position; a reversed one is a candidate on the micrograph with reversed contrast.
+PICK, RANDOM, REVERSED = 0, 1, 2
 #: What the names of coordinate files end with.
 _SUFFIX = "_positions.star"
 _IMAGE = "rlnImageName"
@@ -43,7 +43,7 @@ class Positions:
     xy_px
         Centers (x, y) in pixels of the micrographs, shape (n, 2).
     kind
-        `PICK` or `RANDOM`, shape (n,).
+        `PICK`, `RANDOM` or `REVERSED`, shape (n,).
     score
         Log-odds, nan where there is none, shape (n,).
     """
@@ -91,23 +91,6 @@ class Positions:
 def choose_box_px(diameter_angstrom: float, pixel_size_angstrom: float) -> int:
     """Return the side of the box around a particle in pixels, an even number."""
     return 2 * max(8, round(BOX_DIAMETERS * diameter_angstrom / pixel_size_angstrom / 2))
-
-
-def mask_whole_boxes(xy_px: FloatArray, shape: Shape, box_px: int) -> NDArray[np.bool_]:
-    """Return at which positions the whole box lies on the micrograph, shape (n,).
-
-    Parameters
-    ----------
-    xy_px
-        Centers (x, y), shape (n, 2); RELION cuts off their fractions.
-    shape
-        (height, width) of the micrograph.
-    box_px
-        Side of the box, whose center is pixel ``box_px // 2`` of it.
-    """
-    first = np.floor(xy_px) - box_px // 2
-    last = first + box_px
-    return np.asarray(((first >= 0) & (last <= np.array(shape[::-1]))).all(axis=1))
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,10 @@ class RelionPrograms:
         missing = [name for name, path in found.items() if path is None]
         if missing:
             place = "on the PATH" if where is None else f"in {where}"
+            quick = "; --quick alone needs no RELION" if where is None else ""
             raise BadInput(
                 f"RELION's program {missing[0]} is not {place}; load RELION 3.1 to 5, or give the"
-                " folder of its programs with --relion",
+                f" folder of its programs with --relion{quick}",
             )
         paths = {name: os.path.abspath(path) for name, path in found.items() if path is not None}
         return cls(paths, _read_version(paths[names[-1]]))

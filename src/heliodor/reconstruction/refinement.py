@@ -196,7 +196,7 @@ def _plan_half(
                 *("--o", f"{name}/local", "--iter", str(LOCAL), "--healpix_order", "3"),
                 *("--sigma_ang", "4", "--offset_range", "3", "--offset_step", "1", *common),
             ),
-            (f"{name}/{fine}_data.star",),
+            (f"{name}/{fine}_data.star", f"{name}/{fine}_class001.mrc"),
         ),
         Command(
             "relion_reconstruct",
@@ -207,7 +207,7 @@ def _plan_half(
             (f"{name}/map.mrc",),
         ),
     )
-    keep = frozenset({f"{fine}_data.star", "map.mrc"})
+    keep = frozenset({f"{fine}_data.star", f"{fine}_class001.mrc", "map.mrc"})
     return Step(name, commands, {"particles.star": particles}, tuple(depends), keep)
 
 

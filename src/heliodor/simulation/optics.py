@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.fft
 
-from heliodor.data.micrographs.ctf import wavelength_angstrom
+from heliodor.data.micrographs.ctf import CtfParameters, compute_chi
 
 if TYPE_CHECKING:
     from heliodor.conventions import Image, Shape
@@ -60,20 +59,19 @@ def contrast_transfer(shape: Shape, pixel_size_angstrom: float, optics: Optics) 
     It is negative at low frequencies, so that protein comes out dark; RELION's function is its
     negative, for images whose contrast has been inverted.
     """
+    ctf = CtfParameters(
+        optics.defocus_u_angstrom,
+        optics.defocus_v_angstrom,
+        optics.defocus_angle_deg,
+        optics.voltage_kv,
+        optics.spherical_aberration_mm,
+        optics.amplitude_contrast,
+    )
+    chi = compute_chi(shape, pixel_size_angstrom, ctf)
     height, width = shape
     rows = scipy.fft.fftfreq(height, pixel_size_angstrom)[:, None]
     columns = scipy.fft.rfftfreq(width, pixel_size_angstrom)[None, :]
     squared = rows**2 + columns**2
-    angle = math.radians(2.0 * optics.defocus_angle_deg)
-    mean = 0.5 * (optics.defocus_u_angstrom + optics.defocus_v_angstrom)
-    half = 0.5 * (optics.defocus_u_angstrom - optics.defocus_v_angstrom)
-    # k^2 cos(2 (angle of k - angle of U)) without a trigonometric function per pixel.
-    twofold = math.cos(angle) * (columns**2 - rows**2) + math.sin(angle) * 2.0 * columns * rows
-    length = wavelength_angstrom(optics.voltage_kv)
-    spherical = 1e7 * optics.spherical_aberration_mm
-    chi = math.pi * length * (mean * squared + half * twofold)
-    chi -= 0.5 * math.pi * spherical * length**3 * squared**2
-    chi += math.asin(optics.amplitude_contrast)
     transfer = -np.sin(chi) * np.exp(-0.25 * optics.b_factor * squared)
     return np.asarray(transfer, dtype=np.float32)
 

@@ -34,7 +34,7 @@ from heliodor.workflows.cluster_settings import DEFAULT_MINUTES, ClusterSettings
 from heliodor.workflows.picking_status import read_status
 from heliodor.workflows.requeued_command import RequeuedCommand
 from heliodor.workflows.site_settings import read_cluster_defaults
-from heliodor.workflows.submissions import JOBS, Command, Step, Submission
+from heliodor.workflows.submissions import JOBS, RECORDS, Command, Step, Submission
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ SPARING: Final = 100
 #: Processes on this computer have no time limit.
 _YEAR_MINUTES = 60 * 24 * 365
 #: The names of steps.
-TRAINING, PICKING, RESULTS = "training", "picking", "results"
+TRAINING, PICKING, RESULTS, JUDGING = "training", "picking", "results", "judging"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def submit(
     for plan in plans:
         _run_here(plan, submission, folder, jobs, settings, threads)
     Submission.forget(folder)
-    return "", _list_failed(folder)
+    return "", _list_failed(folder / RECORDS[command])
 
 
 def complete_settings(settings: ClusterSettings) -> ClusterSettings:
@@ -179,13 +179,13 @@ def _run_here(
         raise BadInput(f"the process of the step {plan.name!r} failed; see its messages in {jobs}")
 
 
-def _list_failed(folder: Path) -> list[str]:
+def _list_failed(path: Path) -> list[str]:
     """Return the micrographs that failed, by the record of the command."""
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
         return [str(row["micrograph"]) for row in record["failed"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise BadInput(f"{folder / 'run.json'} is not the record of a finished job") from error
+        raise BadInput(f"{path} is not the record of a finished job") from error
 
 
 @contextmanager

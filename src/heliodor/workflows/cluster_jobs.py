@@ -16,6 +16,7 @@ from heliodor.training.initialization import load_start_model
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.compute import ComputeSettings
 from heliodor.workflows.cluster import (
+    JUDGING,
     PICKING,
     RESULTS,
     TRAINING,
@@ -24,6 +25,8 @@ from heliodor.workflows.cluster import (
     submit,
 )
 from heliodor.workflows.cluster_settings import ClusterSettings
+from heliodor.workflows.judge import check_inputs
+from heliodor.workflows.judge_settings import JudgeSettings
 from heliodor.workflows.picking_setup import PickRequest
 from heliodor.workflows.run import RunInputs
 from heliodor.workflows.tracing_setup import FilamentRequest
@@ -203,6 +206,36 @@ def submit_run(
         StepPlan(RESULTS, words),
     ]
     return Outcome(*submit("run", plans, out, settings, compute.threads, len(inputs.sources)))
+
+
+def submit_judging(
+    words: Sequence[str],
+    picks: str | Path,
+    micrographs: MicrographInputs,
+    judging: JudgeSettings,
+    pixel_size_angstrom: float | None,
+    out: str | Path,
+    settings: ClusterSettings,
+    threads: int | None = None,
+) -> Outcome:
+    """Let another process judge picks: it runs several of RELION's programs at a time.
+
+    Parameters
+    ----------
+    words
+        Its command line, from ``judge`` on.
+    threads
+        Its CPUs.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used, there is no SLURM, or the process failed.
+    """
+    check_inputs(picks, micrographs, judging, pixel_size_angstrom)
+    # What a site has set for processes that pick is not meant: these programs use no GPU.
+    settings = replace(complete_settings(settings), gpus=None, array_parallelism=None)
+    return Outcome(*submit("judge", [StepPlan(JUDGING, words)], out, settings, threads))
 
 
 def _check_training(

@@ -14,6 +14,7 @@ from heliodor.data.coordinates.frame_detection import Frame
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import HEIGHT, PIXEL_SIZE, WIDTH, Picks
 from heliodor.data.coordinates.transforms import update_micrograph_columns
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.data.coordinates.writers import WriteContext
 from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.name_matching import match_names
@@ -25,7 +26,6 @@ from heliodor.data.micrographs.names import (
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import same_binning, same_pixel_size
 from heliodor.errors import BadInput
-from heliodor.reconstruction.particles import mask_whole_boxes
 from heliodor.utils.console import count_of
 from heliodor.workflows.settings import ConversionSettings
 

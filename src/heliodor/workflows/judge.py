@@ -1,22 +1,28 @@
-"""The command `judge`: picks judged by 2D classes and by maps, with RELION's programs."""
+"""The command `judge`: picks judged by 2D classes and by maps, with RELION's programs.
+
+Without RELION, quick groups of crops take the place of 2D classes, and no maps are made.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
+from heliodor.data.micrographs.acquisition import find_lists, read_acquisition
+from heliodor.data.micrographs.ctf import CtfParameters
 from heliodor.data.micrographs.sources import MicrographInputs
 from heliodor.errors import BadInput
+from heliodor.picking.crop_groups import DIAMETER_PX, SIDE_PX
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.reversed_candidates import search_reversed
 from heliodor.picking.score_maps import open_working_images
@@ -27,12 +33,19 @@ from heliodor.reconstruction.classification import (
     plan_classification,
     read_classification,
 )
+from heliodor.reconstruction.crop_classes import (
+    cut_position_crops,
+    draw_rows,
+    group_images,
+)
 from heliodor.reconstruction.decoys import count_particles, draw_random_positions
 from heliodor.reconstruction.initial_model import choose_images, plan_initial_model
 from heliodor.reconstruction.judgement import (
+    CLASS_WORDS,
     BinJudgement,
     ClassAverages,
     Judgement,
+    MadeBy,
     MapJudgement,
     find_junk_below,
     find_worse_below,
@@ -41,15 +54,21 @@ from heliodor.reconstruction.judgement import (
     recommend_by_maps,
 )
 from heliodor.reconstruction.judgement_tables import as_dict, render_bins, render_sets
-from heliodor.reconstruction.junk import ClassCounts, pool_shares
+from heliodor.reconstruction.junk import ClassCounts, pool_shares, spread_junk
+from heliodor.reconstruction.map_scores import (
+    MapScores,
+    plan_control,
+    render_map_scores,
+    score_images,
+)
 from heliodor.reconstruction.particles import (
     PICK,
     RANDOM,
+    REVERSED,
     ImageSettings,
     ImageTable,
     Positions,
     choose_box_px,
-    mask_whole_boxes,
     plan_extraction,
 )
 from heliodor.reconstruction.programs import FOR_CLASSES, FOR_MAPS, RelionPrograms
@@ -93,6 +112,8 @@ from heliodor.workflows.run_record import RunRecord, flatten_settings, write_fai
 
 log = logging.getLogger(__name__)
 
+#: How each pick agrees with the map of the other half.
+MAP_SCORES = "map_scores.tsv"
 #: Below the output folder: what RELION reads and writes.
 WORK = "work"
 #: CPU seconds that one image takes in 2D, and in 3D with the symmetry D7, with images of
@@ -155,21 +176,25 @@ def judge(
         **flatten_settings(settings),
     }
     record = RunRecord("judge", arguments, command_line)
-    names = FOR_CLASSES if settings.quick else (*FOR_CLASSES, *FOR_MAPS)
-    programs = RelionPrograms.find(settings.relion, names)
-    symmetry = check_symmetry(settings.symmetry or "C1")
-    given = read_judged_picks(str(picks), micrographs, settings, pixel_size_angstrom)
+    programs = _find_programs(settings)
+    given, images, symmetry = _read_inputs(
+        picks, micrographs, settings, pixel_size_angstrom, programs is not None
+    )
     record.add_inputs("judging", given.sources)
     record.skip(given.failures)
-    _check_ctf(given, settings, record)
-    images = _choose_images(given, settings)
-    if settings.reference is not None:
-        plan_reference(Path(settings.reference), images)  # refused now, not after the 2D classes
+    ctf = dict[str, CtfParameters]()
+    if programs is None:
+        ctf = _read_ctf(micrographs, given, record)
+    elif not given.table.has_ctf:
+        record.warn(
+            "the defocus of the micrographs is not known, so that images are classified without"
+            " correction of the contrast transfer function"
+        )
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
         run = _Run(
-            programs, given, settings, images, symmetry, seed,
+            programs, given, ctf, settings, images, symmetry, seed,
             resolve_threads(threads), create_subfolder(folder, WORK), record,
         )  # fmt: skip
         judgement, averages = run.judge()
@@ -177,20 +202,80 @@ def judge(
     return judgement, record
 
 
-def _check_ctf(given: JudgedPicks, settings: JudgeSettings, record: RunRecord) -> None:
-    """Refuse maps without contrast transfer functions."""
-    if given.table.has_ctf:
-        return
-    if not settings.quick:
+def check_inputs(
+    picks: str | Path,
+    micrographs: MicrographInputs,
+    settings: JudgeSettings,
+    pixel_size_angstrom: float | None = None,
+) -> None:
+    """Refuse what can be refused before a judgement on another computer, which has RELION.
+
+    Raises
+    ------
+    BadInput
+        If something cannot be used.
+    """
+    # Whether there is RELION, which does not read all micrographs, is known there.
+    _read_inputs(picks, micrographs, settings, pixel_size_angstrom, not settings.quick)
+
+
+def _read_inputs(
+    picks: str | Path,
+    micrographs: MicrographInputs,
+    settings: JudgeSettings,
+    pixel_size_angstrom: float | None,
+    for_relion: bool,
+) -> tuple[JudgedPicks, ImageSettings, str]:
+    """Return the picks, the sizes of their images, and the point group."""
+    symmetry = check_symmetry(settings.symmetry or "C1")
+    given = read_judged_picks(str(picks), micrographs, settings, pixel_size_angstrom, for_relion)
+    if not settings.quick and not given.table.has_ctf:
         raise BadInput(
             "maps need the defocus, voltage, spherical aberration and amplitude contrast of each"
             " micrograph: give --micrographs as a STAR file of RELION after CTF estimation, or"
             " judge the picks by their 2D classes alone with --quick"
         )
-    record.warn(
-        "the defocus of the micrographs is not known, so that images are classified without"
-        " correction of the contrast transfer function"
-    )
+    images = _choose_images(given, settings)
+    if settings.reference is not None:
+        plan_reference(Path(settings.reference), images)  # refused now, not after the 2D classes
+    return given, images, symmetry
+
+
+def _find_programs(settings: JudgeSettings) -> RelionPrograms | None:
+    """Return RELION's programs; None if there is no RELION and 2D classes are enough.
+
+    Raises
+    ------
+    BadInput
+        If a program is missing that is needed, or an option is for RELION alone.
+    """
+    names = FOR_CLASSES if settings.quick else (*FOR_CLASSES, *FOR_MAPS)
+    is_missing = settings.relion is None and not any(map(shutil.which, FOR_CLASSES))
+    if not settings.quick or not is_missing:
+        return RelionPrograms.find(settings.relion, names)
+    if settings.image_px is not None:
+        raise BadInput(
+            "RELION is not on the PATH, and heliodor's own averages have a fixed size; leave out"
+            " --image-px, or give the folder of RELION's programs with --relion",
+            parameter="image_px",
+        )
+    return None
+
+
+def _read_ctf(
+    micrographs: MicrographInputs, given: JudgedPicks, record: RunRecord
+) -> dict[str, CtfParameters]:
+    """Return the contrast transfer functions that are known, by the names of micrographs."""
+    inputs = [micrographs] if isinstance(micrographs, str | Path) else micrographs
+    found = read_acquisition(find_lists([*map(str, inputs)])).ctf or {}
+    names = [source.name for source in given.sources]
+    unknown = sum(name not in found for name in names)
+    if unknown:
+        record.warn(
+            f"the defocus of {unknown} of {count_of(len(names), 'micrograph')} is not known:"
+            " phases are not flipped there"
+        )
+    return {name: found[name] for name in names if name in found}
 
 
 def _choose_images(given: JudgedPicks, settings: JudgeSettings) -> ImageSettings:
@@ -230,8 +315,11 @@ def _choose_images(given: JudgedPicks, settings: JudgeSettings) -> ImageSettings
 class _Run:
     """What all parts of a run share."""
 
-    programs: RelionPrograms
+    #: None: crops are grouped without RELION.
+    programs: RelionPrograms | None
     given: JudgedPicks
+    #: By the names of micrographs; used without RELION, which reads them from its own files.
+    ctf: Mapping[str, CtfParameters]
     settings: JudgeSettings
     images: ImageSettings
     symmetry: str
@@ -259,17 +347,25 @@ class _Run:
         sets = self._choose_sets(picked)
         self._announce(len(picked), len(random), sets, picked)
         with self.record.stage("reversed contrast"):
-            reversed_score, factor = self._find_reversed()
-        images, depends = self._extract(Positions.join([picked, random]))
-        with self.record.stage("2D classification"):
-            portions = self._classify(images, depends)
-        found = [read_classification(self.work, portion, images) for portion in portions]
-        bins, averages = self._judge_classes(images, found, reversed_score, factor)
+            reversed_found, factor = self._find_reversed()
+        positions = Positions.join([picked, random])
+        images, depends = None, list[str]()
+        if self.programs is None:
+            with self.record.stage("groups"):
+                kept, found = self._group(positions, reversed_found)
+        else:
+            images, depends = self._extract(positions)
+            kept = images.positions
+            with self.record.stage("2D classification"):
+                portions = self._classify(images, depends)
+            found = [read_classification(self.work, portion, images) for portion in portions]
+        bins, averages = self._judge_classes(kept, found, reversed_found, factor)
         all_sets = join_bins(bins)
-        if sets:
+        if images is not None and sets:
             with self.record.stage("3D refinement"):
                 reference = self._find_reference(images, found, depends)
-                maps = self._refine(images, sets, reference, depends)
+                maps, compared = self._refine(images, sets, reference, depends)
+            bins = self._compare_with_maps(bins, compared, images)
             all_sets = [replace(one, maps=maps.get(_spell(one.threshold))) for one in all_sets]
         ranked = not math.isnan(given.thresholds[0])
         judgement = Judgement(
@@ -280,7 +376,8 @@ class _Run:
             find_junk_below(bins) if ranked else None,
             find_worse_below(all_sets) if sets and ranked else None,
             left_out,
-            reversed_score is not None,
+            reversed_found is not None,
+            averages.made_by,
         )
         return judgement, averages
 
@@ -328,6 +425,14 @@ class _Run:
 
     def _announce(self, picks: int, random: int, sets: Sequence[float], picked: Positions) -> None:
         """Say how long it takes and how much disk; refuse a disk that is too small."""
+        if self.programs is None:
+            size = self.images.diameter_angstrom / DIAMETER_PX
+            log.info(
+                f"{picks} picks and {random} random positions; there is no RELION on the PATH, so"
+                f" that heliodor groups crops itself, {SIDE_PX} pixels of {size:.3g} Å, in place"
+                " of 2D classes"
+            )
+            return
         scale = (self.images.image_px / IMAGE_PX) ** 2
         seconds = _SECONDS_2D * (picks + random) * scale
         refined = sum(
@@ -359,8 +464,8 @@ class _Run:
             self.given.picker is not None and not math.isnan(self.given.thresholds[0])
         )
 
-    def _find_reversed(self) -> tuple[FloatArray | None, float]:
-        """Return the scores of candidates with reversed contrast, and what each stands for.
+    def _find_reversed(self) -> tuple[Positions | None, float]:
+        """Return the candidates with reversed contrast, and what each of them stands for.
 
         They are those with whole boxes; None if they are not known.
         """
@@ -379,7 +484,7 @@ class _Run:
                     parameter="reversed_picks",
                 )
             chosen = table.select(np.flatnonzero(table.score >= lowest))
-            return self._positions(PICK, picks_on(chosen, given.sources))[0].score, 1.0
+            return self._positions(REVERSED, picks_on(chosen, given.sources))[0], 1.0
         assert given.picker is not None
         names = choose_decoy_micrographs(source.name for source in given.sources)
         sources = [source for source in given.sources if source.name in names]
@@ -394,8 +499,8 @@ class _Run:
         done = len(sources) - len(failures)
         if not done:
             return None, 1.0
-        positions = self._positions(PICK, picks_on(found, given.sources))[0]
-        return positions.score, len(given.sources) / done
+        positions = self._positions(REVERSED, picks_on(found, given.sources))[0]
+        return positions, len(given.sources) / done
 
     def _extract(self, positions: Positions) -> tuple[ImageTable, list[str]]:
         """Let RELION cut out all images."""
@@ -405,7 +510,44 @@ class _Run:
         self._run([step], "extraction")
         return ImageTable.read(self.work, step, positions), [step.key]
 
+    def _group(
+        self, positions: Positions, reversed_found: Positions | None
+    ) -> tuple[Positions, list[ClassAssignment]]:
+        """Group crops without RELION.
+
+        Parameters
+        ----------
+        reversed_found
+            Candidates with reversed contrast, which show what false picks look like.
+
+        Returns
+        -------
+        Positions, list of ClassAssignment
+            The positions on micrographs that can be used, and the groups of those that were
+            drawn, by their rows there.
+        """
+        if reversed_found is not None:
+            positions = Positions.join([positions, reversed_found])
+        drawn = draw_rows(len(positions), self.seed)
+        if len(drawn) < len(positions):
+            log.info(f"{len(drawn)} of {len(positions)} images, drawn at random, are grouped")
+        with console.progress("groups") as progress:
+            crops, rows, failures = cut_position_crops(
+                positions.select(drawn), self.given.table, self.images.diameter_angstrom,
+                self.ctf, self.threads, progress,
+            )  # fmt: skip
+        self.record.skip(failures)
+        failed = {failure.name for failure in failures}
+        usable = np.array([source.name not in failed for source in self.given.sources])
+        kept = usable[positions.micrograph]
+        row = np.cumsum(kept) - 1
+        found = [
+            replace(one, rows=row[drawn[rows[one.rows]]]) for one in group_images(crops, self.seed)
+        ]
+        return positions.select(kept), found
+
     def _run(self, steps: Sequence[Step], what: str) -> None:
+        assert self.programs is not None
         remaining = sum(not is_finished(self.work, step) for step in steps)
         if remaining < len(steps):
             log.info(f"{what}: {len(steps) - remaining} of {count_of(len(steps), 'step')} done")
@@ -421,26 +563,28 @@ class _Run:
 
     def _judge_classes(
         self,
-        images: ImageTable,
+        positions: Positions,
         found: Sequence[ClassAssignment],
-        reversed_score: FloatArray | None,
+        reversed_found: Positions | None,
         factor: float,
     ) -> tuple[list[BinJudgement], ClassAverages]:
         """Return the shares of false picks in each bin of scores, and the class averages.
 
         Parameters
         ----------
-        reversed_score
-            Scores of the candidates with reversed contrast; None if they are not known.
+        reversed_found
+            The candidates with reversed contrast; None if they are not known.
         factor
             How many such candidates each of these stands for.
         """
-        kind, score = images.positions.kind, images.positions.score
+        kind, score = positions.kind, positions.score
         counts = [_count_classes(one, kind) for one in found]
+        made_by: MadeBy = "heliodor" if self.programs is None else "RELION"
+        small = "" if self.programs is None else "too small (--image-px) "
         if all(each.is_collapsed for each in counts):
             self.record.warn(
-                "all images are in one 2D class: either all picks are junk, or these images are"
-                " too few, too small (--image-px) or too noisy to be classified"
+                f"all images are in one {CLASS_WORDS[made_by]}: either all picks are junk, or"
+                f" these images are too few, {small}or too noisy to be classified"
             )
         area = sum(
             float(np.prod(m.shape)) * m.pixel_size_angstrom**2
@@ -458,9 +602,10 @@ class _Run:
                 for one, each in zip(found, counts, strict=True)
             ]
             junk, count, false = pool_shares(counts, in_bin), None, math.nan
-            if reversed_score is None:
+            if reversed_found is None:
                 false = junk.value
             else:
+                reversed_score = reversed_found.score
                 in_range = (reversed_score >= low) & (reversed_score < high)
                 count = factor * float(np.count_nonzero(in_range))
                 own_particles = count_particles(
@@ -471,7 +616,14 @@ class _Run:
                     false = 1.0 - own_particles / number
             bins.append(BinJudgement(low, high, number, junk, count, false))
         first, each = found[0], counts[0]
-        averages = ClassAverages(first.averages, each.picks, each.decoys, each.junk_of_each())
+        marked = each.junk_of_each()
+        gathered = _in_classes(first, kind == REVERSED, len(each.picks))
+        share = join_bins(bins)[-1].false_share
+        if gathered.any() and not math.isnan(share):
+            # These look as false picks do, which random positions need not; but what lies around
+            # them is reversed too.
+            marked = np.fmax(marked, spread_junk(each.picks, gathered, share))
+        averages = ClassAverages(first.averages, each.picks, each.decoys, marked, made_by)
         return bins, averages
 
     def _find_reference(
@@ -480,6 +632,7 @@ class _Run:
         """Return the step that prepared the reference: the map given, or an initial model."""
         path = self.settings.reference
         if path is None:
+            assert self.programs is not None
             kind = images.positions.kind
             junk = [_count_classes(one, kind).junk_of_each() for one in found]
             rows = choose_images(images, found, junk, self.seed)
@@ -499,8 +652,8 @@ class _Run:
         thresholds: Sequence[float],
         reference: Step,
         depends: Sequence[str],
-    ) -> dict[str, MapJudgement]:
-        """Return the maps of sets, by their thresholds as text."""
+    ) -> tuple[dict[str, MapJudgement], MapScores]:
+        """Return the maps of sets, by their thresholds as text, and how images agree with them."""
         halves = HalfSettings(self.symmetry, self.seed, self.splits)
         plans = {
             _spell(threshold): [
@@ -524,7 +677,29 @@ class _Run:
                 float(np.median(np.concatenate([one.offsets_angstrom for one in done]))),
                 any(one.shells.reaches_nyquist for one in done),
             )
-        return judged
+        # The largest set is the last one.
+        resolution = float(judged[name].resolution_angstrom[0])
+        control = plan_control(images, splits[0], resolution, self.images, halves)
+        self._run([plan.step for plan in control], "comparison with the maps")
+        scores = [score_images(self.work, plan, images, self.images) for plan in control]
+        return judged, MapScores.join(control, scores, images)
+
+    def _compare_with_maps(
+        self, bins: Sequence[BinJudgement], compared: MapScores, images: ImageTable
+    ) -> list[BinJudgement]:
+        """Return the bins with the shares that agree with the maps as random positions do."""
+        where = self.work.parent / MAP_SCORES
+        names = [source.name for source in self.given.sources]
+        write_text(where, render_map_scores(compared, images.positions, names))
+        score, found = images.positions.score, list[BinJudgement]()
+        for each in bins:
+            own = images.positions.kind == PICK
+            if not math.isnan(each.low):
+                own &= (score >= each.low) & (score < each.high)
+            share = compared.share_of(np.flatnonzero(own))
+            is_known = not math.isnan(share.value)
+            found.append(replace(each, as_decoys_in_map=share if is_known else None))
+        return found
 
 
 def _count_classes(one: ClassAssignment, kind: np.ndarray[Any, Any]) -> ClassCounts:
@@ -558,6 +733,8 @@ def _write(folder: Path, judgement: Judgement, averages: ClassAverages, record: 
     from heliodor.report.judge_page import render_judge_page
     from heliodor.report.judge_plots import draw_judgement
 
+    if all(one.maps is None for one in judgement.sets):
+        (folder / MAP_SCORES).unlink(missing_ok=True)  # of an earlier judgement
     write_text(folder / "judge.tsv", render_sets(judgement))
     write_text(folder / "bins.tsv", render_bins(judgement))
     with atomic_write(folder / "judge.png") as aside:

@@ -91,6 +91,7 @@ def read_judged_picks(
     micrographs: MicrographInputs,
     settings: JudgeSettings,
     pixel_size_angstrom: float | None,
+    for_relion: bool = True,
 ) -> JudgedPicks:
     """Read picks and the micrographs that they are on.
 
@@ -98,6 +99,8 @@ def read_judged_picks(
     ----------
     where
         A folder of `heliodor pick`, or coordinates in any format.
+    for_relion
+        Whether RELION is to read the micrographs.
 
     Raises
     ------
@@ -124,7 +127,7 @@ def read_judged_picks(
         thresholds = thresholds or _choose_thresholds(_selected_scores(candidates))
         picks = candidates.select(candidates.score >= thresholds[-1])
     check_number(len(picks), where)
-    usable, failures = _open_all(picks, sources, pixel_size_angstrom)
+    usable, failures = _open_all(picks, sources, pixel_size_angstrom, for_relion)
     if not usable:
         reason = f": {failures[0].reason}" if failures else ""
         raise BadInput(f"none of the micrographs with picks can be used{reason}")
@@ -190,7 +193,10 @@ def picks_on(picks: Picks, sources: Sequence[Source]) -> Picks:
 
 
 def _open_all(
-    picks: Picks, sources: Sequence[Source], pixel_size_angstrom: float | None
+    picks: Picks,
+    sources: Sequence[Source],
+    pixel_size_angstrom: float | None,
+    for_relion: bool,
 ) -> tuple[list[JudgedMicrograph], list[Failure]]:
     """Open the micrographs that have picks."""
     counts = dict(zip(picks.micrographs, picks.counts(), strict=True))
@@ -199,7 +205,7 @@ def _open_all(
         if not counts.get(source.name):
             continue
         try:
-            opened.append(open_micrograph(source, pixel_size_angstrom))
+            opened.append(open_micrograph(source, pixel_size_angstrom, for_relion))
         except BadInput as error:
             failures.append(Failure(source.name, str(error)))
     return opened, failures

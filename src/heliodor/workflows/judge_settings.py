@@ -58,7 +58,12 @@ class JudgeSettings:
         default="those of the series, otherwise six sets that differ by equal numbers of picks",
         parse=_parse_thresholds,
     )
-    quick: bool = option(False, help="Only 2D classification, no maps.", group=_RECONSTRUCTION)
+    quick: bool = option(
+        False,
+        help="Only 2D classification, no maps; where there is no RELION, heliodor's own quick"
+        " groups of crops that look alike.",
+        group=_RECONSTRUCTION,
+    )
     reference: str | None = option(
         None,
         help="A map of the particle, from which refinement starts after it is filtered to low"

@@ -419,6 +419,10 @@ def _record_results(record: RunRecord, model: Model, picked: PickingResult) -> N
 
 
 def _log_start(model: Model, sources: Sequence[Source], settings: PickSettings) -> None:
+    if settings.box_px is not None:
+        log.info(
+            f"picks for which an edge would cut off a box of {settings.box_px} pixels are left out"
+        )
     automatic = settings.threshold is None and needs_decoys(model)
     threshold = (
         "automatic threshold"

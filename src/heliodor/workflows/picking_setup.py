@@ -95,8 +95,13 @@ class PickRequest:
             If a file or a folder cannot be used.
         """
         project = self.relion_project
+        corrections = Corrections.read(
+            self.labels, self.negatives, sources, self.threshold_offsets
+        )
+        if self.settings.box_px is not None:
+            corrections = corrections.without_cut_boxes(sources, self.settings.box_px)
         return PickAdditions(
-            Corrections.read(self.labels, self.negatives, sources, self.threshold_offsets),
+            corrections,
             None if self.app_scores is None else Path(self.app_scores),
             None if project is None else RelionProject.open(project, sources),
         )

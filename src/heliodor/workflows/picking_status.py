@@ -21,7 +21,7 @@ from heliodor.picking.journal import NAME, JournalReader, Session
 from heliodor.utils.console import align_columns, count_of
 from heliodor.utils.files import LOCK_FILE, is_running
 from heliodor.workflows.picking_job import PickingJob
-from heliodor.workflows.submissions import JOBS, SUBMITTED, StepStatus, Submission
+from heliodor.workflows.submissions import JOBS, RECORDS, SUBMITTED, StepStatus, Submission
 
 #: The speed is that of so many of the last micrographs.
 WINDOW = 100
@@ -59,7 +59,7 @@ class SubmissionStatus:
     """Processes that were started with --cluster."""
 
     cluster: str
-    #: train, pick or run.
+    #: train, pick, run or judge.
     command: str
     #: When they were started: seconds since 1970.
     at: float
@@ -161,7 +161,7 @@ def _read_single(folder: Path, journal: JournalReader[Any]) -> PickingStatus:
     return _summarize(folder, session.micrographs, done, failures, [own], is_finished)
 
 
-def _read_record(folder: Path) -> dict[str, Any] | None:
+def _read_record(folder: Path, name: str = "run.json") -> dict[str, Any] | None:
     """Return the record of a folder; None if it has none.
 
     Raises
@@ -169,7 +169,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
     BadInput
         If it is damaged.
     """
-    path = folder / "run.json"
+    path = folder / name
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -177,7 +177,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise BadInput(f"{path} is not the record of heliodor pick")
+        raise BadInput(f"{path} is not the record of a command of heliodor")
     return record
 
 
@@ -227,13 +227,14 @@ def _add_submission(
 
 def _has_written_results(submission: Submission, folder: Path) -> bool:
     """Return whether the results of the processes that were started have been written."""
+    name = RECORDS[submission.command]
     try:
         # By the clock of the file system: that of this host may differ.
-        written = os.stat(folder / "run.json").st_mtime_ns
+        written = os.stat(folder / name).st_mtime_ns
         is_new = written >= os.stat(folder / FOLDER / SUBMITTED).st_mtime_ns
     except OSError:
         return False
-    record = _read_record(folder) if is_new else None
+    record = _read_record(folder, name) if is_new else None
     return record is not None and record.get("command") == submission.command
 
 

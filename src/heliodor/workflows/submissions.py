@@ -9,7 +9,7 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -32,7 +32,14 @@ _WAITING: Final = frozenset(
 _FORGOTTEN: Final = "Invalid job id"
 
 #: What a job is part of.
-Command = Literal["train", "pick", "run"]
+Command = Literal["train", "pick", "run", "judge"]
+#: The record that each command leaves in its folder at the end.
+RECORDS: Final[Mapping[Command, str]] = {
+    "train": "run.json",
+    "pick": "run.json",
+    "run": "run.json",
+    "judge": "judge.json",
+}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from heliodor.cli.main import _gather_values
 from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import WorkingImages
@@ -84,6 +85,36 @@ def test_a_micrograph_has_the_same_picks_alone_and_among_others(
     np.testing.assert_array_equal(alone.xy_px, among.xy_px)
     np.testing.assert_array_equal(alone.score, among.score)
     assert len(alone)
+
+
+def test_no_output_has_picks_whose_boxes_an_edge_cuts_off(
+    outcome: Path, unseen: Path, tmp_path: Path
+) -> None:
+    own, box = first(unseen, 1), 2 * (WIDTH // 4)
+    shape = (HEIGHT, WIDTH)
+    corner = tmp_path / "labels.csv"
+    middle = f"{own.stem},{WIDTH // 2},{HEIGHT // 2}"
+    corner.write_text(f"micrograph,x,y\n{own.stem},3,3\n{middle}\n")
+    pick = ("pick", "--model", outcome / MODEL, own, "--threshold", -3, "--threshold-series", 2,
+            "--labels", corner, "-o")  # fmt: skip
+    done(*pick, tmp_path / "all")
+    said = done(*pick, tmp_path / "whole", "--box-px", box).err
+    assert f"a box of {box} pixels are left out" in said
+    assert "1 labeled particle left out" in said
+    files = [Path("picks.tsv"), Path("autopick.star"), Path("series/2/autopick.star")]
+    for name in files:
+        every, whole = (read_picks(tmp_path / run / name) for run in ("all", "whole"))
+        kept = mask_whole_boxes(every.xy_px, shape, box)
+        assert 0 < kept.sum() < len(kept)
+        assert {*map(tuple, whole.xy_px)} == {*map(tuple, every.xy_px[kept])}
+    record = json.loads((tmp_path / "whole/run.json").read_text())
+    assert record["arguments"]["box_px"] == box
+    # What was found with another box is not used.
+    again = done(*pick, tmp_path / "whole").err
+    assert "already picked" not in again
+    tables = [(tmp_path / run / "picks.tsv").read_bytes() for run in ("all", "whole")]
+    assert tables[0] == tables[1]
+    assert "not plausible" in call(*pick, tmp_path / "no", "--box-px", 0).sentence
 
 
 def test_a_line_a_micrograph(outcome: Path, unseen: Path) -> None:

@@ -211,6 +211,34 @@ def test_what_lies_in_the_margin_is_not_picked_and_suppresses_nothing() -> None:
         assert pick(score.T, margin).score.tolist() == kept
 
 
+def test_a_candidate_with_a_cut_off_box_is_left_out_but_its_flank_is_not_picked() -> None:
+    score = peaks((30, 30), {(15, 4): 9.0, (15, 6): 1.0, (15, 20): 2.0})
+    assert pick(score, PickSettings(box_px=12)).score.tolist() == [2]
+    assert pick(score, PickSettings(box_px=8)).score.tolist() == [9, 2]
+    # A box is in pixels of the file, which has twice as many here.
+    image = working(np.zeros_like(score), (60, 60))
+    for box_px, kept in ((16, [9, 2]), (18, [2]), (36, [2]), (44, [])):
+        wanted = PickSettings(box_px=box_px)
+        assert find_candidates(MODEL, image, score, wanted).score.tolist() == kept
+
+
+def test_decoys_and_the_area_are_those_of_whole_boxes(mics: dict[str, Source]) -> None:
+    areas, decoys = dict[int | None, float](), dict[int | None, int]()
+
+    def note(image: WorkingImage, _: Image, found: MicrographResult) -> None:
+        assert found.decoys is not None
+        areas[box_px], decoys[box_px] = found.area_angstrom2, len(found.decoys)
+
+    search = DecoySearch(frozenset({"a.mrc"}))
+    for box_px in (None, 40):
+        wanted = PickSettings(box_px=box_px)
+        pick_micrographs(MODEL, [mics["a.mrc"]], images(), wanted, done=note, search=search)
+    height, width = SHAPES["a.mrc"]  # pixels of 4 A, two of the file
+    assert areas[None] == 16 * height * width
+    assert areas[40] == 16 * (height - 20) * (width - 20)
+    assert 0.2 < decoys[40] / decoys[None] < 0.8
+
+
 def test_the_margin_of_the_labels_holds_unless_another_is_given() -> None:
     score = peaks((30, 30), {(15, 4): 9.0, (15, 20): 1.0})
     assert pick(score, PickSettings(), edge_margin_angstrom=18.0).score.tolist() == [1]

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import KDTree
 
+from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.reconstruction.decoys import FEWEST, count_particles, draw_random_positions
 from heliodor.reconstruction.micrograph_table import JudgedMicrograph
-from heliodor.reconstruction.particles import RANDOM, mask_whole_boxes
+from heliodor.reconstruction.particles import RANDOM
 
 SHAPE, BOX = (500, 700), 40
 MICROGRAPHS = [JudgedMicrograph(Source(name, Path(name), name), SHAPE, 2.0) for name in ("a", "b")]

@@ -16,7 +16,7 @@ def classified(count: int, scored: bool = True) -> tuple[ImageTable, ClassAssign
     score = rng.normal(size=count) if scored else np.full(count, np.nan)
     positions = Positions(np.zeros(count, dtype=np.intp), np.zeros((count, 2)), kind, score)
     number = 1 + rng.integers(0, 3, count)
-    assignment = ClassAssignment(np.arange(count), number, np.zeros((3, 4, 4)), np.ones(3))
+    assignment = ClassAssignment(np.arange(count), number, np.zeros((3, 4, 4)))
     return ImageTable({}, {}, positions), assignment
 
 

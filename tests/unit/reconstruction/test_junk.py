@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliodor.reconstruction.junk import ClassCounts, estimate_share, pool_shares
+from heliodor.reconstruction.junk import ClassCounts, estimate_share, pool_shares, spread_junk
 
 #: How decoys are spread over classes, and particles.
 DECOYS = np.array([0.45, 0.3, 0.15, 0.05, 0.05, 0.0])
@@ -78,3 +78,10 @@ def test_portions_count_by_their_picks() -> None:
         one.estimate(one.picks).value
     )
     assert np.isnan(pool_shares([one], [empty]).value)
+
+
+def test_junk_is_spread_over_the_classes_as_decoys_are() -> None:
+    picks, decoys = np.array([100.0, 50.0, 10.0, 0.0, 0.0]), np.array([0.0, 20.0, 10.0, 10.0, 0.0])
+    found = spread_junk(picks, decoys, 0.25)
+    # 40 of 160 picks are junk, one for each decoy.
+    np.testing.assert_allclose(found, [0.0, 0.4, 1.0, 1.0, np.nan])

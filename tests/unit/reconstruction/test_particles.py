@@ -18,7 +18,6 @@ from heliodor.reconstruction.particles import (
     ImageTable,
     Positions,
     choose_box_px,
-    mask_whole_boxes,
     plan_extraction,
     read_rows,
 )
@@ -32,16 +31,6 @@ SETTINGS = ImageSettings(BOX, BOX, 2.0, 12.0)
 
 def positions(kind: int, index: list[int], xy: list[tuple[float, float]]) -> Positions:
     return Positions.of_kind(kind, np.array(index), np.array(xy), np.arange(len(xy)) * 1.0)
-
-
-@given(st.floats(-20, 80), st.floats(-20, 60), st.sampled_from([8, 10, 11]))
-def test_a_whole_box_holds_no_pixel_beyond_the_edge(x: float, y: float, box: int) -> None:
-    image = np.zeros(SHAPE)
-    first = np.array([int(np.floor(y)), int(np.floor(x))]) - box // 2
-    whole = (first >= 0).all() and image[
-        first[0] : first[0] + box, first[1] : first[1] + box
-    ].shape == (box, box)
-    assert mask_whole_boxes(np.array([[x, y]]), SHAPE, box)[0] == whole
 
 
 @given(st.floats(0, 1000), st.floats(0, 1000))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +22,11 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.formats.relion_star import write_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.reconstruction.steps import RECORD
+from heliodor.report.judge_plots import draw_judgement
+from heliodor.workflows import cluster, site_settings
 from helpers import fake_relion
 from helpers.cli import Result, call, done
+from helpers.fake_slurm import HOLD, write_slurm
 
 DIAMETER, PIXEL, SHAPE = 120, 7, (448, 448)
 THRESHOLDS = "3,2,1"
@@ -94,6 +101,99 @@ def test_false_picks_are_found_by_their_classes(data: Data, tmp_path: Path) -> N
         assert min(image.size) > 400
 
 
+@pytest.fixture
+def without_relion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_without_relion_false_picks_are_found_by_groups_of_crops(
+    data: Data, tmp_path: Path
+) -> None:
+    given = ("judge", data.picks, "--diameter", DIAMETER, "--thresholds", THRESHOLDS, "--quick")
+    stars = ("--micrographs", data.folder / "micrographs.star")
+    said = done(*given, *stars, "-o", tmp_path / "one")
+    shares = [float(row["false_share"]) for row in table(tmp_path / "one", "bins.tsv")]
+    assert max(shares[:2]) < 0.2
+    assert shares[2] > 0.8
+    assert "heliodor's own, as there is no RELION" in said.out
+    assert "by the false shares, these" in said.out
+    assert "phases are not flipped" not in said.err
+    record = json.loads((tmp_path / "one/judge.json").read_text())
+    assert record["judgement"]["classes_by"] == "heliodor"
+    page = (tmp_path / "one/judge.html").read_text()
+    assert "heliodor&#39;s own averages" in page
+    assert "class averages of RELION" not in page
+    done(*given, *stars, "-o", tmp_path / "two")
+    for name in ("judge.tsv", "bins.tsv", "judge.html", "judge.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    # Without the defocus nothing is corrected, and it is said so.
+    files = ("--micrographs", data.folder / "micrographs/*.mrc")
+    plain = done(*given, *files, "-o", tmp_path / "three")
+    assert "the defocus of 4 of 4 micrographs is not known" in plain.err
+    refused = call(*given, *stars, "--image-px", 40, "-o", tmp_path / "no")
+    assert "leave out --image-px" in refused.sentence
+    maps = call(*given[:-1], *stars, "-o", tmp_path / "no")
+    assert "--quick alone needs no RELION" in maps.sentence
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_without_relion_groups_of_candidates_with_reversed_contrast_are_junk(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "heliodor.report.judge_page.draw_judgement",
+        lambda _, averages: seen.append(averages) or draw_judgement(_, averages),
+    )
+    picks = read_picks(data.picks)
+    many = tmp_path / "reversed.star"
+    write_picks(many, picks.select(picks.score == 1))
+    done("judge", data.picks, "--micrographs", data.folder / "micrographs.star", "--quick",
+         "--diameter", DIAMETER, "--thresholds", THRESHOLDS, "--reversed-picks", many,
+         "-o", tmp_path / "o")  # fmt: skip
+    bins = table(tmp_path / "o", "bins.tsv")
+    assert [float(row["reversed_picks"]) for row in bins[:2]] == [0, 0]
+    assert float(bins[2]["false_share"]) > 0.8
+    (averages,) = seen
+    is_junk = averages.junk > 0.5
+    particles = sum(int(row["picks"]) for row in bins[:2])
+    assert averages.picks[~is_junk].sum() == pytest.approx(particles, rel=0.15)
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_without_relion_one_bad_micrograph_is_left_out(data: Data, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data.folder, copy)
+    path = copy / "micrographs/shell_0002.mrc"
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.data[:] = 1.0  # its header is as it should be
+    given = ("judge", data.picks, "--micrographs", copy / "micrographs.star", "--quick")
+    result = call(*given, "--diameter", DIAMETER, "--thresholds", THRESHOLDS, "-o", tmp_path / "o")
+    assert result.code == 3
+    (failed,) = table(tmp_path / "o", "failed.tsv")
+    assert failed["micrograph"] == "micrographs/shell_0002.mrc"
+    high, middle, low = (float(row["false_share"]) for row in table(tmp_path / "o", "bins.tsv"))
+    assert max(high, middle) < 0.3 < 0.6 < low
+
+
+@pytest.mark.usefixtures("without_relion")
+def test_all_picks_count_if_only_some_of_them_are_grouped(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("judge", data.picks, "--micrographs", data.folder / "micrographs.star", "--quick")
+    common = ("--diameter", DIAMETER, "--thresholds", THRESHOLDS)
+    done(*given, *common, "-o", tmp_path / "all")
+    monkeypatch.setattr("heliodor.reconstruction.crop_classes.MOST_IMAGES", 300)
+    said = done(*given, *common, "-o", tmp_path / "some")
+    assert "300 of 524 images, drawn at random" in said.err
+    every, some = (table(tmp_path / name, "bins.tsv") for name in ("all", "some"))
+    assert [row["picks"] for row in some] == [row["picks"] for row in every]
+    assert float(some[2]["false_share"]) > 0.6
+
+
 def test_picks_cut_off_by_an_edge_are_left_out_of_what_relion_sees(
     data: Data, tmp_path: Path
 ) -> None:
@@ -116,10 +216,22 @@ def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     assert float(rows[0]["fsc_area"]) < float(rows[2]["fsc_area"])
     assert [row["offset_angstrom"] for row in rows] == ["5.0", "", "5.0"]
     assert "±" in said.out
-    names = ("judge.tsv", "bins.tsv", "judge.html", "judge.png")
+    shares = [float(row["map_junk_share"]) for row in table(tmp_path, "bins.tsv")]
+    assert max(shares[:2]) < 0.3 < 0.6 < shares[2]
+    assert "As random positions in the map" in (tmp_path / "judge.html").read_text()
+    compared = table(tmp_path, "map_scores.tsv")
+    kinds = [row["kind"] for row in compared]
+    assert kinds.count("pick") == int(rows[2]["picks"])
+    assert kinds.count("random") == 200
+    values = {
+        kind: [float(row["correlation"]) for row in compared if row["kind"] == kind]
+        for kind in ("pick", "random")
+    }
+    assert np.median(values["pick"]) > np.median(values["random"]) + 0.2
+    names = ("judge.tsv", "bins.tsv", "map_scores.tsv", "judge.html", "judge.png")
     before = {name: (tmp_path / name).read_bytes() for name in names}
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RECORD)}
-    assert len(times) == 1 + 1 + 1 + 2 * 2 * 2
+    assert len(times) == 1 + 1 + 1 + 2 * 2 * 2 + 2
     assert not list(tmp_path.rglob("*global*"))
     # What an interrupted step leaves does not count.
     half = tmp_path / "work/maps/1/split1_half1"
@@ -130,6 +242,21 @@ def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     assert {name: (tmp_path / name).read_bytes() for name in names} == before
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RECORD)}
     assert sum(after[path] != times[path] for path in times) == 1
+    # Without maps, nothing is left of them.
+    data.judge(tmp_path, "--quick", "--thresholds", THRESHOLDS)
+    assert not (tmp_path / "map_scores.tsv").exists()
+    assert {row["map_junk_share"] for row in table(tmp_path, "bins.tsv")} == {""}
+
+
+@pytest.mark.slow
+def test_picks_below_the_set_are_compared_with_its_maps_as_well(
+    data: Data, tmp_path: Path
+) -> None:
+    data.judge(tmp_path, "--thresholds", THRESHOLDS, "--reference", data.reference,
+               "--symmetry", "o", "--splits", 2, "--sets", 1)  # fmt: skip
+    assert [bool(row["fsc_area"]) for row in table(tmp_path, "judge.tsv")] == [True, False, False]
+    shares = [float(row["map_junk_share"]) for row in table(tmp_path, "bins.tsv")]
+    assert max(shares[:2]) < 0.3 < 0.6 < shares[2]
 
 
 @pytest.mark.parametrize("version", ["3.1.3", pytest.param("4.0.1", marks=pytest.mark.slow)])
@@ -279,3 +406,102 @@ def test_a_program_that_fails_is_reported_with_its_log(data: Data, tmp_path: Pat
     assert not (tmp_path / "out/judge.tsv").exists()
     refine.write_text(good)
     broken.judge(tmp_path / "out", "--quick")
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of programs that stand for SLURM's, which are on the PATH."""
+    programs = tmp_path / "slurm"
+    write_slurm(programs)
+    monkeypatch.setenv("HELIODOR_CONFIG", "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(site_settings, "SITE_FILE", tmp_path / "etc/heliodor.toml")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
+    return programs
+
+
+def test_a_judgement_is_one_job_with_several_cpus(data: Data, tmp_path: Path, slurm: Path) -> None:
+    user = tmp_path / "config/heliodor/heliodor.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text('[cluster]\npartition = "short"\ngpus = 2\narray_parallelism = 3\njobs = 5\n')
+    options = ("--cluster", "slurm", "--time", 90, "--setup", "module load relion", "--dry-run")
+    script = data.maps(tmp_path / "o", *options).out
+    lines = script.strip().splitlines()
+    for option in ("time=90", "cpus-per-task=2", "partition=short", "requeue"):
+        assert f"#SBATCH --{option}" in lines, script
+    assert "gpus" not in script
+    assert "--array" not in script
+    assert "module load relion" in lines
+    start = f"# {shlex.join([sys.executable, '-P', '-m', 'heliodor'])} judge {data.picks} "
+    assert lines[-1].startswith(start)
+    assert "--cluster" not in lines[-1]
+    assert "--splits 2" in lines[-1]
+    assert "no processes were started" in call("cancel", tmp_path / "o").sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--time", 60), "time is an option for a cluster"),
+        (("--cluster", "slurm", "--thresholds", 9), "has 0 picks at or above"),
+        (("--cluster", "local", "--reference", "none.mrc"), "cannot be read as a map"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused(
+    data: Data, tmp_path: Path, slurm: Path, options: tuple[object, ...], sentence: str
+) -> None:
+    result = data.judge(tmp_path / "o", *options, run=call)
+    assert result.code == 2
+    assert sentence in result.sentence
+    assert not (tmp_path / "o").exists()
+    assert "No such option" in data.judge(tmp_path / "o", "--jobs", 2, run=call).err
+
+
+def test_a_judgement_that_waits_is_shown_and_can_be_cancelled(
+    data: Data, tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (slurm / HOLD).touch()
+    said = data.judge(Path("o"), "--quick", "--cluster", "slurm").err
+    assert "submitted job 17 with 1 process." in said
+    lines = done("status", "o").out.splitlines()
+    assert lines[0] == "o: submitted"
+    assert lines[1].startswith("`heliodor judge` was submitted to SLURM")
+    assert lines[-1].split() == ["judging", "17", "1", "1", "(Resources)", "0", "0"]
+    done("cancel", "o")
+    assert Path("scancelled").read_text() == "17"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_another_process_judges_as_this_one_does(
+    data: Data, tmp_path: Path, slurm: Path, where: str
+) -> None:
+    data.judge(tmp_path / "one", "--quick")
+    data.judge(tmp_path / "out", "--quick", "--cluster", where)
+    if where == "slurm":
+        limit = time.monotonic() + 300
+        while not (slurm / "17.ended").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        assert done("status", tmp_path / "out").out.startswith(f"{tmp_path / 'out'}: finished")
+    for name in ("judge.tsv", "bins.tsv", "judge.html", "judge.png"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    # The same command again finds what is done.
+    broken = fake_relion.install(tmp_path / "bin", leave_out=("relion_refine",))
+    failed = data._replace(relion=broken).judge(
+        tmp_path / "out", "--quick", "--cluster", "local", run=call
+    )
+    assert "the process of the step 'judging' failed" in failed.sentence
+
+
+@pytest.mark.slow
+def test_micrographs_that_failed_in_another_process_are_reported(
+    data: Data, tmp_path: Path, slurm: Path
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data.folder, copy)
+    (copy / "micrographs/shell_0002.mrc").write_bytes(b"no micrograph")
+    moved = data._replace(folder=copy)
+    assert moved.judge(tmp_path / "o", "--quick", "--cluster", "local", run=call).code == 3

@@ -15,6 +15,7 @@ import numpy as np
 from heliodor import __version__
 from heliodor.app.server.activity_log import ActivityLog
 from heliodor.app.server.annotations import Annotation, Annotations
+from heliodor.app.server.authorship import Authorship
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.cluster_run import ClusterRun
 from heliodor.app.server.comparison import Comparison
@@ -80,6 +81,7 @@ class ProjectState:
         #: Differs at each start, after which pages load everything again.
         self.boot = secrets.token_hex(8)
         self.activity = ActivityLog(project.folder)
+        self.authorship = Authorship(project.folder)
         micrographs = count_of(len(self.sources), "micrograph")
         self.activity.write(f"opened with {micrographs} by heliodor {__version__}")
         self.annotations = Annotations(project.folder)
@@ -219,11 +221,21 @@ class ProjectState:
             return self.revision
 
     def annotate(
-        self, number: int, add: Mapping[str, Annotation], remove: Iterable[str]
+        self, number: int, add: Mapping[str, Annotation], remove: Collection[str], by: str = ""
     ) -> tuple[int, Future[None]]:
-        """Change the annotations of a micrograph; see `Annotations.change`."""
-        changed, saved = self.annotations.change(self.name(number), add, remove)
+        """Change the annotations of a micrograph; see `Annotations.change`.
+
+        Parameters
+        ----------
+        by
+            The name of who does it; empty if it was not given.
+        """
+        name = self.name(number)
+        changed, saved = self.annotations.change(name, add, remove)
         if changed:
+            # Noted at once, as pages read the authors with the annotations; if these cannot be
+            # saved, authors of ids that do not exist are not shown.
+            self.authorship.note(by, name, add, remove)
             self.show_saved(number)
         return self.revision, saved
 

@@ -1,5 +1,6 @@
 import { get } from "./api.js";
 import { Emitter } from "./emitter.js";
+import { readMyName } from "./my_name.js";
 import { UndoHistory } from "./undo_history.js";
 
 /** Micrographs whose labels are kept in memory. */
@@ -98,7 +99,7 @@ export class LabelStore {
     /** @type {Map<string, Label>} */
     const labels = new Map();
     read.id.forEach((/** @type {string} */ id, /** @type {number} */ i) =>
-      labels.set(id, { id, x: read.x[i], y: read.y[i], kind: read.kind[i] }),
+      labels.set(id, { id, x: read.x[i], y: read.y[i], kind: read.kind[i], by: read.by[i], at: read.at[i] }),
     );
     for (const { add, remove } of this.saveQueue.changesOf(micrograph)) {
       for (const id of remove) labels.delete(id);
@@ -182,7 +183,9 @@ export class LabelStore {
       for (const label of add) cached.labels.set(label.id, label);
     }
     const removedIds = remove.map((label) => label.id);
-    this.saveQueue.push({ micrograph, name: this.getName(micrograph), add, remove: removedIds });
+    const by = readMyName();
+    for (const label of add) Object.assign(label, { by: by || null, at: Date.now() / 1000 });
+    this.saveQueue.push({ micrograph, name: this.getName(micrograph), add, remove: removedIds, by });
     if (!cached) return;
     let particles = 0;
     for (const label of cached.labels.values()) if (label.kind === "particle") particles += 1;

@@ -6,8 +6,8 @@ const MAX_BATCH = 200;
 const RETRY_DELAYS_MS = [300, 600, 1200, 2500, 5000];
 
 /**
- * @typedef {{id: string, x: number, y: number, kind: "particle" | "negative"}} Label
- * @typedef {{micrograph: number, name: string, add: Label[], remove: string[]}} Change
+ * @typedef {{id: string, x: number, y: number, kind: "particle" | "negative", by?: string | null, at?: number | null}} Label
+ * @typedef {{micrograph: number, name: string, add: Label[], remove: string[], by?: string}} Change
  */
 
 /**
@@ -101,14 +101,15 @@ export class SaveQueue {
     if (this.#sending) return;
     this.#sending = true;
     while (this.#queue.length) {
-      const { micrograph: first } = this.#queue[0];
-      let batch = this.#queue.findIndex((change) => change.micrograph !== first);
+      const { micrograph: first, by: author } = this.#queue[0];
+      let batch = this.#queue.findIndex((change) => change.micrograph !== first || change.by !== author);
       if (batch < 0) batch = this.#queue.length;
       batch = Math.min(batch, MAX_BATCH);
       const change = mergeChanges(this.#queue.slice(0, batch));
       try {
-        const { micrograph, add, remove } = change;
-        const answer = await post(`/api/micrographs/${micrograph}/labels`, { add, remove });
+        const { micrograph, remove, by = "" } = change;
+        const add = change.add.map(({ id, x, y, kind }) => ({ id, x, y, kind }));
+        const answer = await post(`/api/micrographs/${micrograph}/labels`, { add, remove, by });
         this.#removeSent(batch);
         this.saved.emit(change, answer.revision);
       } catch (error) {

@@ -3,6 +3,7 @@ import { ContaminationEditor } from "./contamination_editor.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Emitter } from "./emitter.js";
 import { LabelEditor } from "./label_editor.js";
+import { describeAuthor } from "./my_name.js";
 import { Overlay } from "./overlay.js";
 import { PointerTools } from "./pointer.js";
 import { drawScaleBar } from "./scale_bar.js";
@@ -145,7 +146,7 @@ export class Viewer {
     for (const id of ["micrograph-image", "candidate-image"]) byId(id).style.filter = filter;
   }
 
-  /** Show the position of the pointer and the pick under it. @param {[number, number] | null} point */
+  /** Show the position of the pointer, and the label and the pick under it. @param {[number, number] | null} point */
   showPointerPosition(point) {
     this.pointer = point;
     const inside = point && this.ready && this.camera.contains(...point);
@@ -158,7 +159,9 @@ export class Viewer {
     const pick = inside ? overlay.findNearest(overlay.picks, ...point) : null;
     const score = pick && `score ${pick.score.toFixed(2)}`;
     const probability = pick?.probability == null ? "" : `probability ${Math.round(pick.probability * 100)}%`;
-    setText(byId("pointer-pick"), [probability, score].filter(Boolean).join("  "));
+    const label = inside ? overlay.findNearest(overlay.labels, ...point) : null;
+    const author = label ? describeAuthor(label) : "";
+    setText(byId("pointer-pick"), [author, probability, score].filter(Boolean).join("  "));
   }
 
   /** Put a circle in the middle, to be resized to the size of a particle. */

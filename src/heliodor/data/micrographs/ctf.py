@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 
-from heliodor.conventions import FloatArray
+from heliodor.conventions import FloatArray, Image, Shape
 
 
 @dataclass(frozen=True)
@@ -89,3 +90,58 @@ def find_zeros(ctf: CtfParameters, angles_deg: FloatArray, finest: float) -> Flo
         frequency = np.sqrt(2.0 * (order - offset) / (linear + root))
     frequency[~(frequency <= finest)] = np.nan
     return np.asarray(frequency, dtype=np.float64)
+
+
+def compute_chi(shape: Shape, pixel_size_angstrom: float, ctf: CtfParameters) -> FloatArray:
+    """Return the phase chi of the contrast transfer function ``-sin(chi)``, in radians.
+
+    Parameters
+    ----------
+    shape
+        (height, width) of the image.
+    pixel_size_angstrom
+        Its sampling.
+
+    Returns
+    -------
+    ndarray
+        On the grid of ``scipy.fft.rfft2`` of an image of that shape: (height, width // 2 + 1).
+        The formula is that of `find_zeros`.
+    """
+    height, width = shape
+    rows = scipy.fft.fftfreq(height, pixel_size_angstrom)[:, None]
+    columns = scipy.fft.rfftfreq(width, pixel_size_angstrom)[None, :]
+    squared = rows**2 + columns**2
+    angle = math.radians(2.0 * ctf.defocus_angle_deg)
+    mean = 0.5 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom)
+    half = 0.5 * (ctf.defocus_u_angstrom - ctf.defocus_v_angstrom)
+    # k^2 cos(2 (angle of k - angle of U)) without a trigonometric function per pixel.
+    twofold = math.cos(angle) * (columns**2 - rows**2) + math.sin(angle) * 2.0 * columns * rows
+    length = wavelength_angstrom(ctf.voltage_kv)
+    spherical = 1e7 * ctf.spherical_aberration_mm
+    chi = math.pi * length * (mean * squared + half * twofold)
+    chi -= 0.5 * math.pi * spherical * length**3 * squared**2
+    chi += math.asin(ctf.amplitude_contrast) + math.radians(ctf.phase_shift_deg)
+    return np.asarray(chi)
+
+
+def flip_phases(image: Image, pixel_size_angstrom: float, ctf: CtfParameters) -> Image:
+    """Return an image whose frequencies all have the sign of contrast of the lowest ones.
+
+    Parameters
+    ----------
+    image
+        Shape (h, w), as a whole: what the transfer function has spread must not be cut off.
+    pixel_size_angstrom
+        Its sampling.
+
+    Notes
+    -----
+    Amplitudes stay as they are, so that noise is not amplified where little signal is left.
+    """
+    shape = image.shape[0], image.shape[1]
+    spectrum = scipy.fft.rfft2(image, workers=1)
+    spectrum[np.sin(compute_chi(shape, pixel_size_angstrom, ctf)) < 0] *= -1
+    return np.asarray(
+        scipy.fft.irfft2(spectrum, s=shape, workers=1, overwrite_x=True), dtype=np.float32
+    )

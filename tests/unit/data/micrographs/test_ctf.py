@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from heliodor.data.micrographs.ctf import (
     CtfParameters,
     find_zeros,
+    flip_phases,
     wavelength_angstrom,
 )
 from heliodor.simulation.optics import Optics, contrast_transfer
@@ -82,3 +83,27 @@ def test_the_first_ring_is_where_the_defocus_says(angle):
     defocus = 20000 if angle == 0 else 10000
     # Without aberration and amplitude contrast: lambda d k^2 = 1.
     assert found == pytest.approx(1 / math.sqrt(0.0196875 * defocus), rel=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(parameters)
+def test_flipped_phases_have_the_sign_of_the_lowest_frequency_everywhere(ctf):
+    # The highest frequency of an even side has no phase of its own in a real image.
+    shape, size = (63, 81), 4.0
+    optics = Optics(
+        ctf.voltage_kv,
+        ctf.spherical_aberration_mm,
+        ctf.amplitude_contrast,
+        ctf.defocus_u_angstrom,
+        ctf.defocus_v_angstrom,
+        ctf.defocus_angle_deg,
+        0.0,
+    )
+    transfer = contrast_transfer(shape, size, optics)
+    point = np.fft.irfft2(transfer, s=shape)
+    flipped = np.fft.rfft2(flip_phases(point.astype(np.float32), size, ctf))
+    np.testing.assert_allclose(flipped, -np.abs(transfer), atol=1e-4)
+    # Twice is not at all.
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    again = flip_phases(flip_phases(image, size, ctf), size, ctf)
+    np.testing.assert_allclose(again, image, atol=1e-4)

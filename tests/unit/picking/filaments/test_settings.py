@@ -18,6 +18,7 @@ OTHER = {
     "max_fdr": 0.1,
     "exclusion_radius_angstrom": 50.0,
     "edge_margin_angstrom": 20.0,
+    "box_px": 200,
     "scores": "dense",
     "threshold_series": 3,
     "bad_areas": "keep",

@@ -10,12 +10,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliodor.app.server.annotations import MAX_PER_MICROGRAPH, VALID_ID, Annotation
+from heliodor.app.server.authorship import MAX_NAME
 from heliodor.app.server.endpoints import MICROGRAPH_PATH, Endpoints
 from heliodor.app.server.project import MAX_DISTANCE, MAX_LOG_ODDS
 from heliodor.app.server.request_parsing import Body, check_range, read_body
 from heliodor.app.server.user_masks import MAX_PIXELS
 from heliodor.data.micrographs.working_images import DIAMETER_RANGE
-from heliodor.errors import BadInput
+from heliodor.errors import BadInput, escape_controls
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,6 +37,8 @@ class _NewAnnotation(Body):
 class _AnnotationsBody(Body):
     add: list[_NewAnnotation] = Field(default=[], max_length=MAX_PER_MICROGRAPH)
     remove: list[_Id] = Field(default=[], max_length=MAX_PER_MICROGRAPH)
+    #: Who does it, if they gave a name.
+    by: str = Field(default="", max_length=MAX_NAME)
 
 
 class _DoneBody(Body):
@@ -84,6 +87,7 @@ class AnnotationRoutes(Endpoints):
         return [
             Route(one + "/labels", self.labels, methods=["GET"]),
             Route(one + "/labels", self.annotate, methods=["POST"]),
+            Route("/api/history", self.history, methods=["GET"]),
             Route(one + "/done", self.done, methods=["POST"]),
             Route(one + "/excluded", self.excluded, methods=["POST"]),
             Route(one + "/contamination", self.contamination, methods=["POST"]),
@@ -97,6 +101,7 @@ class AnnotationRoutes(Endpoints):
         state = self.context.state
         revision = state.revision
         annotations = state.annotations.of_micrograph(state.name(number))
+        authors = [state.authorship.of(key) for key in annotations]
         return JSONResponse(
             {
                 "revision": revision,
@@ -104,8 +109,14 @@ class AnnotationRoutes(Endpoints):
                 "x": [annotation.x for annotation in annotations.values()],
                 "y": [annotation.y for annotation in annotations.values()],
                 "kind": [annotation.kind for annotation in annotations.values()],
+                "by": [None if author is None else author.name for author in authors],
+                "at": [None if author is None else author.at for author in authors],
             }
         )
+
+    async def history(self, request: Request) -> Response:
+        """GET /api/history: the latest labels and rejections of those who gave a name."""
+        return JSONResponse({"entries": self.context.state.authorship.list_entries()})
 
     async def annotate(self, request: Request) -> Response:
         """POST /api/micrographs/{id}/labels: change the annotations of a micrograph."""
@@ -121,7 +132,8 @@ class AnnotationRoutes(Endpoints):
             )
             for new in body.add
         }
-        revision, saved = state.annotate(number, add, body.remove)
+        by = " ".join(escape_controls(body.by).split())
+        revision, saved = state.annotate(number, add, body.remove, by)
         try:
             await asyncio.shield(asyncio.wrap_future(saved))
         except BadInput:
