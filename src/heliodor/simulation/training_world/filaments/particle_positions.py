@@ -87,7 +87,7 @@ def draw_layer(rng: np.random.Generator, side_px: int, diameter_px: float) -> Fl
     share = rng.uniform(0.15, 1.3)
     kept = int(min(share, 1.0) * min(len(xy), MOST_CLOSE))
     xy = xy[np.argsort(-level, kind="stable")[:kept]]
-    return xy[rng.random(len(xy)) >= rng.uniform(0.0, MOST_MISSING)]
+    return np.asarray(xy[rng.random(len(xy)) >= rng.uniform(0.0, MOST_MISSING)])
 
 
 def _count_close_packed(side_px: int, diameter_px: float) -> float:
