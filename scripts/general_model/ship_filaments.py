@@ -41,7 +41,7 @@ from heliodor.simulation.training_world.random_particles import draw_particle
 from heliodor.utils.compute import set_threads
 
 #: The version of the training world: any change of what it draws gets a new one.
-GENERATOR = 1
+GENERATOR = 2
 
 
 def main() -> None:

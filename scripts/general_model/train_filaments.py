@@ -1,13 +1,14 @@
 """Train the general filament model, on simulated micrographs of invented filaments only.
 
     python -m scripts.general_model.train_filaments OUT [--updates 3000] [--seed 1] [--width 32]
-        [--start WEIGHTS] [--rate 0.003] [--minutes M]
+        [--start WEIGHTS] [--rate 0.003] [--minutes M] [--fresh 2]
 
 Filaments and micrographs are those of `heliodor.simulation.training_world.filaments`, drawn during
-training; none of the filaments of `heliodor simulate` is among them. Of each batch, a quarter of
-the fields is new and the others are chosen from the last --pool, so that each is used about four
-times, turned and mirrored at random. Every --check updates the running mean of the weights is
-evaluated on fields in no training, and written to OUT/weights.safetensors; OUT/curve.tsv has the
+training; none of the filaments of `heliodor simulate` is among them. Of each batch, --fresh fields
+are new and the others are chosen from the last --pool, so that each is used about --batch times
+over --fresh, turned and mirrored at random. --start takes the weights of another training, or a
+model file. Every --check updates the running mean of the weights is evaluated on fields in no
+training, and written to OUT/weights.safetensors; OUT/curve.tsv has the
 figures. `ship_filaments.py` makes the model file.
 """
 
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="[1]")
     parser.add_argument("--width", type=int, default=32, help="channels [32]")
     parser.add_argument("--batch", type=int, default=8, help="fields per update [8]")
+    parser.add_argument("--fresh", type=int, default=2, help="new fields per update [2]")
     parser.add_argument("--pool", type=int, default=384, help="fields that are reused [384]")
     parser.add_argument("--side", type=int, default=352, help="of a field in pixels [352]")
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate [0.003]")
@@ -166,11 +168,11 @@ def main() -> None:
         [draw_particle(n) for n in range(given.particles)], given.seed, given.side
     )
     pool: deque[tuple[Tensor, FilamentTargets]] = deque(maxlen=given.pool)
-    fresh = given.batch // 4
+    fresh = given.fresh
     lines, simulating = [], 0.0
     for update in range(1, given.updates + 1):
         at = time.process_time()
-        for _ in range(1 if pool else 4):
+        for _ in range(1 if pool else math.ceil(2 * given.batch / fresh)):
             images, truth = draw(world, fresh)
             pool.extend((images[n : n + 1], truth.select(slice(n, n + 1))) for n in range(fresh))
         simulating += time.process_time() - at

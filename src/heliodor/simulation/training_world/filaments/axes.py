@@ -1,9 +1,12 @@
-"""Random axes of filaments on a square field: sparse, crossing, in bundles, in mats, broken."""
+"""Random axes of filaments on a square field: sparse, crossing, in bundles, rafts or mats, broken.
+
+A raft is a bundle of many filaments that touch.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -20,6 +23,14 @@ TURN_PX = 6.0
 LEAST_WIDTHS = 2.0
 #: Widths of the gap in a broken filament.
 GAP_WIDTHS = (0.3, 2.0)
+#: Relative frequency of each layout, and most filaments of it, not counting those beside them.
+STYLES = {
+    "sparse": (0.22, 7),
+    "crossing": (0.22, 12),
+    "bundled": (0.2, 6),
+    "raft": (0.26, 6),
+    "mat": (0.1, 26),
+}
 
 
 @dataclass(frozen=True)
@@ -34,34 +45,52 @@ class AxisLayout:
     lengths: tuple[float, float]
     #: Smallest distance between the axes of different groups in widths; 0 lets them cross.
     apart_widths: float
-    #: Share of filaments with others beside them, most of these, and their distance in widths.
+    #: Share of filaments with others beside them, least and most of these, and their distance in
+    #: widths.
     bundles: float
-    most_neighbors: int
+    neighbors: tuple[int, int]
     pitch_widths: tuple[float, float]
     #: Share of broken filaments.
     breaks: float
     #: Spread of the directions about a common one in radians; None for any direction.
     spread: float | None
+    #: Whether they are rafts.
+    is_raft: bool = False
 
 
 def draw_layout(rng: np.random.Generator) -> AxisLayout:
     """Draw how filaments lie."""
-    style = str(rng.choice(["sparse", "crossing", "bundled", "mat"], p=[0.26, 0.28, 0.34, 0.12]))
-    most = {"sparse": 7, "crossing": 12, "bundled": 6, "mat": 26}[style]
-    count = max(1, round(math.exp(rng.uniform(0.0, math.log(most)))))
+    shares = np.array([share for share, _ in STYLES.values()])
+    style = str(rng.choice(list(STYLES), p=shares / shares.sum()))
+    count = max(1, round(math.exp(rng.uniform(0.0, math.log(STYLES[style][1])))))
     low = rng.uniform(0.1, 0.9)
     spread = rng.uniform(0.03, 0.5) if rng.random() < (0.6 if style == "mat" else 0.12) else None
     bundles = rng.uniform(0.4, 1.0) if style == "bundled" else 0.1 * (style != "sparse")
-    return AxisLayout(
+    layout = AxisLayout(
         count=count,
         persistence_widths=math.exp(rng.uniform(math.log(9.0), math.log(4000.0))),
         lengths=(low, low + rng.uniform(0.1, 2.0)),
         apart_widths=0.0 if style != "sparse" else rng.uniform(1.15, 2.0),
         bundles=bundles,
-        most_neighbors=int(rng.choice([1, 2, 3, 4, 7])),
+        neighbors=(1, int(rng.choice([1, 2, 3, 4, 7]))),
         pitch_widths=(0.95, rng.uniform(1.0, 1.4)),
         breaks=rng.uniform(0.1, 0.6) if rng.random() < 0.3 else 0.0,
         spread=spread,
+    )
+    return _draw_raft(rng, layout) if style == "raft" else layout
+
+
+def _draw_raft(rng: np.random.Generator, layout: AxisLayout) -> AxisLayout:
+    """Return the same layout with dense bundles of many filaments, often broken."""
+    least = int(rng.integers(2, 6))
+    pitch = rng.uniform(0.92, 1.08)
+    return replace(
+        layout,
+        bundles=rng.uniform(0.6, 1.0),
+        neighbors=(least, least + int(rng.integers(0, 6))),
+        pitch_widths=(pitch, pitch + rng.uniform(0.0, 0.15)),
+        breaks=rng.uniform(0.1, 0.7) if rng.random() < 0.5 else 0.0,
+        is_raft=True,
     )
 
 
@@ -165,7 +194,7 @@ def _draw_neighbors(
     """Draw axes beside another, each a part of its length."""
     found, sides = [], {-1: 0.0, 1: 0.0}
     normals = measure_directions(axis)[:, ::-1] * np.array([-1.0, 1.0])
-    for _ in range(int(rng.integers(1, layout.most_neighbors + 1))):
+    for _ in range(int(rng.integers(layout.neighbors[0], layout.neighbors[1] + 1))):
         side = int(rng.choice([-1, 1]))
         sides[side] += width_px * rng.uniform(*layout.pitch_widths)
         low, high = rng.uniform(0.0, 0.35), rng.uniform(0.65, 1.0)

@@ -31,6 +31,7 @@ from heliodor.simulation.training_world.filaments.decoys import (
     add_scratches,
     draw_kinds,
 )
+from heliodor.simulation.training_world.filaments.particle_positions import draw_positions
 from heliodor.simulation.training_world.filaments.textures import (
     STEP_PX,
     FilamentTexture,
@@ -57,21 +58,21 @@ WIDTHS_ANGSTROM = (30.0, 400.0)
 #: Spread of the logarithm of the true width over the nominal one, as users' widths are inexact.
 WIDTH_SPREAD, MOST_SPREAD = 0.09, 0.22
 #: Variance of the signal in a filament over that of the shot noise, in one pixel.
-SIGNAL_TO_NOISE = (0.03, 8.0)
+SIGNAL_TO_NOISE = (0.025, 8.0)
 #: Pixels that are cropped around a field because filaments and carbon edges are not periodic.
 CUT_PX = 32
-#: Side of the square around a particle that is drawn, and the sizes of particles in widths.
-WINDOW_PX, PARTICLE_WIDTHS = 72, (0.4, 2.6)
-#: Shares of fields without filaments, with particles beside them, and with other filaments, much
-#: narrower or much wider; those widths.
-EMPTY, WITH_PARTICLES, WITH_OTHERS = 0.12, 0.3, 0.1
+#: Sizes of particles in widths.
+PARTICLE_WIDTHS = (0.4, 2.6)
+#: Shares of fields without filaments, with particles among those and among the others, and with
+#: other filaments, much narrower or much wider; those widths.
+EMPTY, WITH_PARTICLES_ALONE, WITH_PARTICLES, WITH_OTHERS = 0.16, 0.75, 0.3, 0.1
 NARROWER, WIDER = (0.2, 0.5), (2.0, 4.0)
 #: Share of fields with debris of the filament, and its mean number of aggregates and fragments.
 DIRTY, CLUMPS, FRAGMENTS = 0.4, 1.2, 2.5
 #: Rings and window of the power of a filament.
 RINGS, POWER_PX = 36, 128
-#: Number of the particles beside filaments, up to this share of a close packing.
-MOST_PARTICLES = 0.25
+#: Share of rafts that are of hollow filaments, whose walls touch, besides those of any kind.
+HOLLOW_RAFTS, HOLLOW = 0.45, ("tube", "lattice tube", "lattice tube")
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,13 @@ class FilamentGenerator:
             )
             for add in draw_kinds(rng):
                 add(rng, field, WIDTH_PX)
-            texture = draw_texture(rng, true_px[index], 2.0 * side)
+            layout = axis_drawing.draw_layout(rng)
+            is_hollow = layout.is_raft and rng.random() < HOLLOW_RAFTS
+            kind = str(rng.choice(HOLLOW)) if is_hollow else None
+            texture = draw_texture(rng, true_px[index], 2.0 * side, kind)
             self._place_debris(potential[index], field, texture)
             power[index] = _measure_power(texture) * (NOMINAL_PX / true_px[index]) ** 2
-            own = self._place_filaments(potential[index], field, texture)
+            own = self._place_filaments(potential[index], field, texture, layout)
             axes.append(own)
             if rng.random() < WITH_OTHERS:
                 self._place_others(potential[index], field, true_px[index])
@@ -222,12 +226,15 @@ class FilamentGenerator:
         return ImagingConditions.from_arrays(values, "cpu")
 
     def _place_filaments(
-        self, potential: FloatArray, field: FieldScenery, texture: FilamentTexture
+        self,
+        potential: FloatArray,
+        field: FieldScenery,
+        texture: FilamentTexture,
+        layout: axis_drawing.AxisLayout,
     ) -> list[FloatArray]:
         rng, side = self._rng, self.side_px
         if rng.random() < EMPTY:
             return []
-        layout = axis_drawing.draw_layout(rng)
         axes = axis_drawing.draw_axes(rng, layout, side, texture.width_px)
         if field.blocked.any():
             clearance = np.asarray(distance_transform_edt(~field.blocked))
@@ -280,15 +287,13 @@ class FilamentGenerator:
         axes: list[list[FloatArray]],
         true_px: FloatArray,
     ) -> None:
-        """Add particles, in some fields close together."""
+        """Add particles, in some fields side by side."""
         rng, side = self._rng, self.side_px
         for index in range(len(images)):
-            if rng.random() >= WITH_PARTICLES:
+            if rng.random() >= (WITH_PARTICLES if axes[index] else WITH_PARTICLES_ALONE):
                 continue
             size = true_px[index] * math.exp(rng.uniform(*np.log(PARTICLE_WIDTHS)))
-            most = MOST_PARTICLES * side**2 / (0.87 * size**2)
-            count = min(150, math.ceil(math.exp(rng.uniform(0.0, math.log(max(2.0, most))))))
-            xy = rng.uniform(0.0, side, (count, 2))
+            xy = draw_positions(rng, side, size)
             place = np.clip(xy.astype(int), 0, side - 1)
             xy = xy[~scenery.blocked[index].numpy()[place[:, 1], place[:, 0]]]
             if axes[index] and len(xy) and rng.random() < 0.7:
@@ -306,7 +311,8 @@ class FilamentGenerator:
                 like * math.exp(rng.uniform(math.log(0.3), math.log(1.2))),
                 -like,
             )
-            add_projections(images[index : index + 1], self.library, placements, WINDOW_PX)
+            window = 2 * math.ceil(0.8 * size + 4.0)
+            add_projections(images[index : index + 1], self.library, placements, window)
 
 
 def _draw_logarithmic(

@@ -17,7 +17,7 @@ from heliodor.simulation.training_world.filaments.axes import (
 
 LAYOUT = AxisLayout(
     count=6, persistence_widths=50.0, lengths=(0.3, 0.8), apart_widths=0.0, bundles=0.0,
-    most_neighbors=3, pitch_widths=(1.0, 1.2), breaks=0.0, spread=None,
+    neighbors=(1, 3), pitch_widths=(1.0, 1.2), breaks=0.0, spread=None,
 )  # fmt: skip
 
 
@@ -55,6 +55,22 @@ def test_filaments_apart_stay_apart_and_bundles_lie_side_by_side() -> None:
         for n, axis in enumerate(axes)
     ]
     assert 11.0 < min(gaps) < 15.0
+
+
+def test_rafts_have_many_filaments_that_touch() -> None:
+    rng = np.random.default_rng(6)
+    rafts = [one for one in (draw_layout(rng) for _ in range(200)) if one.is_raft]
+    assert 30 < len(rafts) < 80
+    for layout in rafts[:20]:
+        straight = replace(layout, count=1, bundles=1.0, persistence_widths=1e5, breaks=0.0)
+        axes = draw_axes(rng, replace(straight, lengths=(1.0, 1.0)), 400, 12.0)
+        assert layout.neighbors[0] <= len(axes) - 1 <= layout.neighbors[1]
+        ways = np.mean([axis[-1] - axis[0] for axis in axes], axis=0)
+        across = np.array([-ways[1], ways[0]]) / np.hypot(*ways)
+        places = np.sort([(axis @ across).mean() for axis in axes]) / 12.0
+        assert np.diff(places).min() > layout.pitch_widths[0] - 0.1
+        assert np.diff(places).max() < layout.pitch_widths[1] + 0.1
+        assert layout.pitch_widths[1] < 1.25
 
 
 def test_a_break_leaves_a_gap() -> None:

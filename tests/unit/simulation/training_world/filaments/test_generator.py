@@ -60,6 +60,22 @@ def test_filaments_are_dark_where_they_are_strong(monkeypatch: pytest.MonkeyPatc
     assert np.mean(np.array(darker) < 0.0) >= 0.8
 
 
+def test_fields_of_particles_alone_have_no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EMPTY", 1.0)
+    monkeypatch.setattr(module, "WITH_OTHERS", 0.0)
+    drawn = []
+    monkeypatch.setattr(module, "add_projections", lambda *given: drawn.append(len(given[2])))
+    monkeypatch.setattr(module, "WITH_PARTICLES_ALONE", 1.0)
+    fields = FilamentGenerator([draw_particle(0)], 4, 128).draw(4)
+    assert fields.axes_px == [[], [], [], []]
+    assert len(drawn) >= 3
+    assert min(drawn) >= 1
+    monkeypatch.setattr(module, "WITH_PARTICLES_ALONE", 0.0)
+    drawn.clear()
+    FilamentGenerator([draw_particle(0)], 4, 128).draw(4)
+    assert drawn == []
+
+
 def test_the_seed_fixes_the_fields() -> None:
     images = [
         FilamentGenerator([draw_particle(0)], seed, 128).draw(2).images for seed in (1, 1, 2)
