@@ -72,6 +72,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
     assert ended.code == 0, ended.err
 
 
+@pytest.mark.slow
 def test_with_room_again_a_training_gives_the_same_as_without(project: Path) -> None:
     job = ["train", "--micrographs", "mics", "--labels", "labels.txt", *TRAINING.split(), "-o"]
     done(*job, "usual")

@@ -229,6 +229,7 @@ def test_rows_that_a_stream_of_cryosparc_does_not_hold(bounded: Any, rows: Any) 
 HEAD = b"data_\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "raw",
     [

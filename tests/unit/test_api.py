@@ -180,6 +180,7 @@ def test_errors_are_of_one_class_and_name_parameters(
     assert "--" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_library_is_silent_unless_asked() -> None:
     code = (
         "import heliodor, numpy as np, sys;"

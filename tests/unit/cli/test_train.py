@@ -69,6 +69,7 @@ def test_options_change_one_thing_of_a_recipe(learn: Path, tmp_path: Path) -> No
     assert float(values["reconstruction"]) > 0
 
 
+@pytest.mark.slow
 def test_labelled_negatives_are_used_and_counted(learn: Path, tmp_path: Path) -> None:
     name = read_picks(learn / "labels.star").micrographs[0]
     negatives = tmp_path / "negatives.tsv"
@@ -122,6 +123,7 @@ def _write_labels(form: str, picks: Picks) -> str:
     return "labels.star"
 
 
+@pytest.mark.slow
 def test_labels_as_other_programs_leave_them(
     learn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

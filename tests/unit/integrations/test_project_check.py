@@ -31,6 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write(Path("P"), relion_project())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROJECTS)
 @pytest.mark.parametrize("inside", [False, True])
 def test_the_commands_that_are_suggested_work(

@@ -21,6 +21,7 @@ from helpers.networks import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("norm", [True, False])
 def test_an_onnx_file_scores_as_this_program_does(name: str, norm: bool, tmp_path: Path) -> None:

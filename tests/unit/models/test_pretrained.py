@@ -176,6 +176,7 @@ def test_a_model_of_ones_own_is_a_start_too(little, tmp_path):
     assert 0 < float(moved) < 0.05
 
 
+@pytest.mark.slow
 def test_the_same_start_is_recognised_and_another_is_not(little, tmp_path):
     out, start = tmp_path / "out", tmp_path / "start.safetensors"
     model = rescale_to_diameter(load_general_model(), DIAMETER)
@@ -218,6 +219,7 @@ def test_what_a_start_cannot_have_means_none():
     assert choose_start(fast, "scratch", ()) == fast
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_every_objective_works_from_it(objective):
     rng = np.random.default_rng(1)

@@ -318,6 +318,7 @@ def test_the_templates_are_part_of_the_package():
         assert (folder / name).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["heliodor.cli.main", "heliodor.workflows.run"])
 def test_the_template_library_is_loaded_only_for_a_report(module):
     code = f"import sys, {module}; sys.exit('jinja2' in sys.modules)"

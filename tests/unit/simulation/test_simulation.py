@@ -333,6 +333,7 @@ def test_signal_is_centred_on_the_truth_and_dark(name: str) -> None:
     assert contrast.sum() < 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pixel", "shape"), [(4.0, (512, 512)), (2.0, (1024, 1024))])
 def test_snr_is_as_defined_at_any_pixel(pixel: float, shape: tuple[int, int]) -> None:
     wanted = SimulationSettings(

@@ -260,6 +260,7 @@ def test_expressions_of_operators(tmp_path: Path, expression: str, count: int) -
 # ---- maps ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_the_map_of_a_structure_gives_the_same_particle(
@@ -422,6 +423,7 @@ def test_options_that_are_not_of_the_file_are_refused(
         read_structure(pdb, diameter_angstrom=-3.0)
 
 
+@pytest.mark.slow
 def test_more_atoms_than_anything_has_are_refused_before_they_are_read(
     cif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

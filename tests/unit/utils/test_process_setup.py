@@ -43,6 +43,7 @@ def test_closed_streams_do_not_matter(table: Path, program: str, closed: str) ->
         assert "wrote" not in text  # messages go nowhere, and not into a file
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize(
     ("program", "words"),

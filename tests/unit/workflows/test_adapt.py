@@ -102,6 +102,7 @@ def test_micrographs_that_fail_change_nothing(
     assert len(clean.card.extra[ADAPTED_KEY]["micrographs"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brief")
 def test_arrays_adapt_as_files_do(data: Path) -> None:
     picker = heliodor.Picker.from_pretrained(diameter=DIAMETER, device="cpu")

@@ -458,6 +458,7 @@ def test_labels_in_contamination_raise_the_evidence_that_it_needs(few_repeats: N
     assert areas.fraction > 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [None, 0.5, 0.0])
 def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) -> None:
     pictures = [carbon_picture(number) for number in range(4)]

@@ -179,6 +179,7 @@ def test_without_relion_one_bad_micrograph_is_left_out(data: Data, tmp_path: Pat
     assert max(high, middle) < 0.3 < 0.6 < low
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_relion")
 def test_all_picks_count_if_only_some_of_them_are_grouped(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -259,6 +260,7 @@ def test_picks_below_the_set_are_compared_with_its_maps_as_well(
     assert max(shares[:2]) < 0.3 < 0.6 < shares[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.1.3", pytest.param("4.0.1", marks=pytest.mark.slow)])
 def test_without_a_reference_an_initial_model_is_made_of_the_surest_picks(
     data: Data, tmp_path: Path, version: str
@@ -311,6 +313,7 @@ def test_the_picks_of_heliodor_bring_their_series_and_their_reversed_candidates(
     assert "follows from the number of candidates" in (tmp_path / "low/judge.html").read_text()
 
 
+@pytest.mark.slow
 def test_reversed_picks_of_another_picker_are_compared(data: Data, tmp_path: Path) -> None:
     picks = read_picks(data.picks)
     many = tmp_path / "reversed.star"

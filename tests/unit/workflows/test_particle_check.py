@@ -24,6 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_right_diameter_raises_no_doubt(data: Path) -> None:
     said = done(
         "check", data / "micrographs", data / "labels.star", "--micrographs",

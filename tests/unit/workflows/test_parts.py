@@ -526,6 +526,7 @@ def general(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("1/1",), ("2/2", "1/2"), ("claim",)])
 def test_decoys_are_looked_for_on_others_in_place_of_those_that_fail(
     general: Path, names: tuple[str, ...]

@@ -181,6 +181,7 @@ CHANGES: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", sorted(CHANGES))
 def test_of_another_training_or_model_it_is_trained_again(
     change: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,6 +289,7 @@ def test_a_run_cut_short_while_picking_does_not_train_again(
     assert begun
 
 
+@pytest.mark.slow
 def test_cut_short_while_it_learns_a_run_goes_on(
     ground: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,7 @@ def test_started_again_it_picks_only_what_is_new(folder: Path, recorded: list[Pa
     assert results("live") == results("once")
 
 
+@pytest.mark.slow
 def test_the_threshold_changes_when_the_number_of_micrographs_has_doubled(
     folder: Path, recorded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def test_the_results_are_those_of_pick_on_the_complete_micrographs(
     assert json.loads(done("status", "live", "--json").out)["done"] == 4
 
 
+@pytest.mark.slow
 def test_started_again_it_keeps_what_is_done(
     folder: Path, recorded: list[Path], network: KnownAxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

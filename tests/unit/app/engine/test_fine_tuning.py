@@ -134,6 +134,7 @@ def test_it_ends_where_it_is_told_to(labelled: list[LabeledSource], at: str) -> 
         fine_tune(small(), labelled, images(small()), CPU, 0, TrainingCallbacks(phase, progress))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_the_seed_settles_the_weights(labelled: list[LabeledSource]) -> None:
     first, again, other = (

@@ -272,6 +272,7 @@ def shown(visit: AppVisit) -> tuple[bytes, bytes]:
     return first, second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["focus", "picks", "changes", "export"])
 def test_a_micrograph_that_was_replaced_is_shown_and_scored_anew(tmp_path: Path, by: str) -> None:
     with open_app(tmp_path, with_engine=True) as visit:

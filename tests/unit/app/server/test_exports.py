@@ -423,6 +423,7 @@ def test_names_without_end_go_into_a_list(tmp_path: Path, picker: list[str]) -> 
         assert tuple(Path(listed.removeprefix("@")).read_text().splitlines()) == many
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_server_that_was_killed(tmp_path: Path) -> None:
     micrographs(tmp_path / "mics", 40)
     command = [

@@ -103,6 +103,7 @@ def check_story(page: str, token: str, headers: dict[str, str]) -> None:
         assert client.get(urljoin(page, "static/%2e%2e/%2e%2e/api/project")).status_code >= 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strips", "keeps_host"), [(False, True), pytest.param(True, False, marks=pytest.mark.slow)]
 )

@@ -245,6 +245,7 @@ def real(folder: Path, labels: str, number: int | None):
         yield ImageCoordinates(image, (image.shape[0], image.shape[1]), xy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "labels", "number"),
     [

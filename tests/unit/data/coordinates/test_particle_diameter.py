@@ -143,6 +143,7 @@ def test_balls_give_their_diameter(across_px, pixel, off, level, gain, seed):
     assert extent.diameter_angstrom == pytest.approx(across_px * pixel, rel=0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("across_px", [14.0, 16.0, 20.0])
 def test_small_balls_give_theirs_within_what_is_said(across_px):
     """Of few labels on few pixels a diameter scatters, as it says; it is right on average."""
@@ -206,6 +207,7 @@ def test_boxes_are_moved_onto_their_particles():
     assert moved.mean(axis=0).min() < 0.95 * boxes.mean(axis=0).min()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_alone_is_no_particle(seed):
     xy = scattered((700, 700), 40, 20, seed, edge=40)

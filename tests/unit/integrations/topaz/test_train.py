@@ -75,6 +75,7 @@ def lists(project: Project) -> str:
     return f"{project.lists('train', [0, 1, 2])} {project.lists('test', [3])}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_relion_finds_what_it_expects(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -73,6 +73,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [legacy_file, zip_file])
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_work_is_bounded(bomb: str, form: Callable[[bytes], bytes], tmp_path: Path) -> None:

@@ -299,6 +299,7 @@ def test_clients_that_call_at_once_are_all_served(job: Job) -> None:
     assert job.workers() == before
 
 
+@pytest.mark.slow
 def test_a_client_does_not_wait_for_another(job: Job) -> None:
     first, second = registry.list_slots(place(), client.make_worker_key(parse(job)))[:2]
     lock = first.acquire()
@@ -343,6 +344,7 @@ def test_a_worker_shares_with_its_client_what_matters(
     assert registry.list_slots("/", after) != registry.list_slots("/", before)
 
 
+@pytest.mark.slow
 def test_no_more_workers_than_may_be(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "max_workers", lambda: 2)
     found = place()
@@ -442,6 +444,7 @@ def test_a_worker_leaves_after_a_while_and_when_its_job_is_gone(job: Job, tmp_pa
     assert eventually(lambda: job.workers() == [] and job.files() == [])
 
 
+@pytest.mark.slow
 def test_stale_sockets_are_replaced_and_swept(job: Job) -> None:
     found = place()
     stale = registry.list_slots(found, client.make_worker_key(parse(job)))[0]
