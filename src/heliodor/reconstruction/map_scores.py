@@ -244,9 +244,11 @@ def _correlate(one: FloatArray, other: FloatArray) -> float:
 
 def _read_stack(path: Path) -> Image:
     try:
-        return np.atleast_3d(mrcfile.read(path)).astype(np.float32)
+        images = mrcfile.read(path).astype(np.float32)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read ({error})") from error
+    # A stack of one image is read as an image.
+    return images.reshape(-1, *images.shape[-2:])
 
 
 def _ctf_of(images: ImageTable, row: int) -> CtfParameters:

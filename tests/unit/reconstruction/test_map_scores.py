@@ -120,6 +120,23 @@ def test_projections_agree_with_the_map_and_noise_does_not(
     assert table[-1].split("\t")[3:5] == ["random", ""]
 
 
+def test_the_only_image_of_a_stack_is_scored_as_among_others(
+    scored: tuple[Path, ControlPlan, ImageTable],
+) -> None:
+    work, plan, images = scored
+    among_others = score_images(work, plan, images, SETTINGS)
+    stack = mrcfile.read(work / "images.mrcs")
+    for number in range(8):
+        mrcfile.write(work / f"{number}.mrcs", stack[number])
+        images.columns["rlnImageName"][number] = f"000001@{number}.mrcs"
+    table = work / "c/run_it001_data.star"
+    rows = table.read_text()
+    for number in range(8):
+        rows = rows.replace(f"{number + 1:06d}@images.mrcs", f"000001@{number}.mrcs")
+    table.write_text(rows)
+    np.testing.assert_array_equal(score_images(work, plan, images, SETTINGS), among_others)
+
+
 def test_a_map_of_another_size_is_refused(
     scored: tuple[Path, ControlPlan, ImageTable],
 ) -> None:
