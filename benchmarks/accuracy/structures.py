@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -78,10 +79,12 @@ def measure(file: Path, options: argparse.Namespace) -> list[list[str]]:
     most = max(options.labels)
     for number in options.labels:
         labels = draw_labels(task, number, options.seed)
+        result = out / f"{number}.json"
+        if not result.exists():  # resumed, an interrupted training would take less time
+            shutil.rmtree(out / f"{number}", ignore_errors=True)
         own = kept(
-            out / f"{number}.json", heliodor_runs.trained, task, labels, "general", options.seed,
-            out / f"{number}",
-        )  # fmt: skip
+            result, heliodor_runs.trained, task, labels, "general", options.seed, out / f"{number}"
+        )
         cells = ["", ""]
         if options.topaz and number == most:
             its = kept(

@@ -244,7 +244,7 @@ def _correlate(one: FloatArray, other: FloatArray) -> float:
 
 def _read_stack(path: Path) -> Image:
     try:
-        images = mrcfile.read(path).astype(np.float32)
+        images: Image = mrcfile.read(path).astype(np.float32)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read ({error})") from error
     # A stack of one image is read as an image.
