@@ -76,7 +76,11 @@ def test_false_picks_and_maps_are_told_from_particles(folder: Path, tmp_path: Pa
     # From an initial model, with the classes that are there.
     done(*judge)
     again = json.loads((tmp_path / "judge.json").read_text())["judgement"]
-    assert again["bins"] == found["bins"]
+    # The classes are the same, the maps with which picks are compared are not.
+    for one, other in zip(again["bins"], found["bins"], strict=True):
+        own, its = one.pop("as_decoys_in_map"), other.pop("as_decoys_in_map")
+        assert own["value"] == pytest.approx(its["value"], abs=0.15)
+        assert one == other
     assert list((tmp_path / "work/initial").glob("*.mrc"))
     (area,) = (one["maps"]["area"] for one in again["sets"] if one["maps"] is not None)
     assert np.mean(area) > 0.9 * np.mean(judged[0]["area"])
