@@ -170,6 +170,7 @@ def test_a_folder_that_is_no_project_is_refused(
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_scores_for_other_distances_are_those_of_picking_with_them(
     project: tuple[Path, list[Source], list[Any]],
     tmp_path: Path,

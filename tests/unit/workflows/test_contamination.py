@@ -234,6 +234,7 @@ def results(out: str) -> dict[str, bytes]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(
     "options", [[], ["--bad-areas", "keep"], ["--max-contamination", "0.5", "--bad-area-masks"]]

@@ -64,6 +64,7 @@ def results(folder: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [("1/1",), ("2/3", "3/3", "1/3"), ("claim",)])
 def test_parts_in_any_order_leave_what_one_process_leaves(
     project: Path, network: KnownAxes, order: tuple[str, ...]

@@ -80,6 +80,7 @@ def table(out: Path, name: str) -> list[dict[str, str]]:
     return [dict(zip(lines[0], row, strict=True)) for row in lines[1:]]
 
 
+@pytest.mark.slow
 def test_false_picks_are_found_by_their_classes(data: Data, tmp_path: Path) -> None:
     said = data.judge(tmp_path, "--quick", "--thresholds", THRESHOLDS)
     bins = table(tmp_path, "bins.tsv")

@@ -130,6 +130,7 @@ def test_what_comes_into_focus_is_scored_first(engine: Engine, project: Path) ->
     assert scored == [2, 2, 0, 1]
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_how_it_goes(
     engine: Engine, project: Path, places: list[np.ndarray]
 ) -> None:

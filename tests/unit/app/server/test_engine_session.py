@@ -145,6 +145,7 @@ def test_what_cannot_be_trained_on_is_told(tmp_path: Path) -> None:
         assert (training["state"], training["says"]) == ("refused", "more labels are needed")
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_is_started_again(tmp_path: Path) -> None:
     with open_app(tmp_path, with_engine=True, die_training=True) as visit:
         visit.scored()

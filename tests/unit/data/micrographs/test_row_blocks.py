@@ -251,6 +251,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory was used")
 def test_preprocessing_needs_neither_room_for_the_image_nor_pytorch(write_mrc, tmp_path):
     rows = np.random.default_rng(0).normal(size=(64, 4096)).astype("f4")

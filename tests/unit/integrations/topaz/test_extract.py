@@ -514,6 +514,7 @@ def test_eman2_files_keep_what_they_know(project: Project, ours: Path, tmp_path:
     assert np.isnan(eman2.read_picks(path).score).all()
 
 
+@pytest.mark.slow
 def test_little_is_imported_for_one_micrograph() -> None:
     # RELION waits for it at each of thousands of micrographs.
     import subprocess

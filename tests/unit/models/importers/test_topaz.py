@@ -59,6 +59,7 @@ def refused(path: Path, message: str = "Topaz model") -> str:
 # ---- what is read ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("legacy", [True, False])
@@ -202,6 +203,7 @@ def short(text: str) -> bytes:
     return b"\x8c" + bytes([len(text)]) + text.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [legacy_file, zip_file])
 def test_programs_written_by_hand(form: Callable[[bytes], bytes], tmp_path: Path) -> None:
     folder, path = tmp_path / "trap", tmp_path / "m.sav"

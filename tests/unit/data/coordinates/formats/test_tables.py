@@ -91,6 +91,7 @@ def test_tables_with_a_bad_row(tmp_path: Path, row, words):
         read_picks(path)
 
 
+@pytest.mark.slow
 def test_a_large_table_takes_little_memory(tmp_path: Path):
     n = 20_000
     picks = Picks.from_columns([f"M/{i // 5000}.mrc" for i in range(n)], np.ones((n, 2)))

@@ -399,6 +399,7 @@ def test_a_worker_that_dies_or_hangs_costs_no_picks(
     assert job.files() == []
 
 
+@pytest.mark.slow
 def test_a_client_that_is_killed_takes_nothing_with_it_and_writes_nothing(job: Job) -> None:
     assert job.call(*job.words(job.images[0])) == DONE
     (pid,) = job.workers()
