@@ -6,6 +6,7 @@ import { Keyboard } from "./keyboard.js";
 import { LogDialog } from "./log_dialog.js";
 import { MicrographList } from "./micrograph_list.js";
 import { MicrographTable } from "./micrograph_table.js";
+import { connectMyName } from "./my_name.js";
 import { ExportPanel } from "./panel_export.js";
 import { InspectPanel } from "./panel_inspect.js";
 import { LabelPanel } from "./panel_label.js";
@@ -81,6 +82,7 @@ async function start() {
   const inspectPanel = new InspectPanel(state, viewer);
   const reviewPanel = new ReviewPanel(state, tiles, panels, () => viewer.image.lowPass);
   new ExportPanel(state);
+  connectMyName();
   new ShareDialog();
   new CompareDialog(state, tiles);
   new LogDialog();

@@ -1,13 +1,11 @@
 import { post } from "./api.js";
 import { byId, setText, toSentence } from "./dom.js";
-import { connectMyName } from "./my_name.js";
 
 /** The dialog with the read-only link for colleagues. */
 export class ShareDialog {
   constructor() {
     this.dialog = byId("share");
     this.link = byId("share-link");
-    connectMyName();
     byId("share-button").addEventListener("click", () => {
       this.dialog.showModal();
       void this.#request("show");
