@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -41,6 +41,8 @@ from heliodor.utils.hashing import FileVersion
 from heliodor.utils.prefetch import prefetch
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 #: Why a micrograph is skipped that ends the process, for example by a fault of a library.
 CRASHED = "the program crashed on {path}; fix or remove it"
@@ -92,36 +94,38 @@ class ResultStore(Protocol):
         ...
 
 
-class InMemoryStore:
-    """A store for a few micrographs."""
+class InMemoryResults(Generic[R]):
+    """The results of a few micrographs."""
 
     def __init__(self) -> None:
-        self._results: dict[str, MicrographResult] = {}
+        self._results: dict[str, R] = {}
 
     def has(self, source: Source) -> bool:
         """Return whether a micrograph is done."""
         return source.name in self._results
 
-    def get(self, name: str) -> MicrographResult:
+    def get(self, name: str) -> R:
         """Return the result of a micrograph that is done."""
         return self._results[name]
 
-    def add(
-        self, source: Source, finished: MicrographResult, version: FileVersion | None = None
-    ) -> None:
+    def add(self, source: Source, finished: R, version: FileVersion | None = None) -> None:
         """Keep the result of a micrograph."""
         self._results[source.name] = finished
 
     def add_failure(self, source: Source, reason: str) -> None:
-        """Do nothing: failures are in the result of picking."""
+        """Do nothing: whoever picks keeps the failures."""
+
+    def mark_started(self, name: str, alone: bool) -> None:
+        """Do nothing: only a journal needs to know."""
+
+
+class InMemoryStore(InMemoryResults[MicrographResult]):
+    """A store for a few micrographs."""
 
     def has_decoys(self, name: str) -> bool:
         """Return whether decoys were looked for on a micrograph that is done, or need not be."""
         result = self._results[name]
         return result.decoys is not None or result.refused
-
-    def mark_started(self, name: str, alone: bool) -> None:
-        """Do nothing: only a journal needs to know."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ from heliodor.data.filaments.segments import add_optics, cut_segments
 from heliodor.data.filaments.writers import FORMATS, MANUAL_LIST, write_filaments
 from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
-from heliodor.picking.batch import NothingPicked
+from heliodor.picking.batch import InMemoryResults, NothingPicked
 from heliodor.picking.claims import Member
 from heliodor.picking.filaments.batch import (
-    InMemoryFilaments,
     Predictor,
     TracedMicrograph,
     TracingResult,
@@ -201,7 +200,7 @@ def trace_in_memory(
         setup.tracer,
         sources,
         request.picking.threshold,
-        InMemoryFilaments(),
+        InMemoryResults(),
         threads=torch.get_num_threads(),
         on_cpu=setup.on_cpu,
     )

@@ -23,7 +23,7 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure, check_pixel_size, choose_pixel_size
 from heliodor.errors import BadInput
 from heliodor.models.filament_maps import FilamentMaps
-from heliodor.picking.batch import MAX_PARALLEL, NothingPicked
+from heliodor.picking.batch import MAX_PARALLEL, InMemoryResults, NothingPicked
 from heliodor.picking.filaments.refinement import ScoredAxis
 from heliodor.picking.filaments.settings import FilamentSettings
 from heliodor.picking.filaments.tracer import trace_filaments
@@ -111,33 +111,6 @@ class FilamentStore(Protocol):
     def mark_started(self, name: str, alone: bool) -> None:
         """Note that a micrograph is started, by itself or beside others; from any thread."""
         ...
-
-
-class InMemoryFilaments:
-    """A store for a few micrographs."""
-
-    def __init__(self) -> None:
-        self._results: dict[str, TracedMicrograph] = {}
-
-    def has(self, source: Source) -> bool:
-        """Return whether a micrograph is done."""
-        return source.name in self._results
-
-    def get(self, name: str) -> TracedMicrograph:
-        """Return the candidates of a micrograph that is done."""
-        return self._results[name]
-
-    def add(
-        self, source: Source, finished: TracedMicrograph, version: FileVersion | None = None
-    ) -> None:
-        """Keep the candidates of a micrograph."""
-        self._results[source.name] = finished
-
-    def add_failure(self, source: Source, reason: str) -> None:
-        """Do nothing: failures are in the result of tracing."""
-
-    def mark_started(self, name: str, alone: bool) -> None:
-        """Do nothing: only a journal needs to know."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +234,7 @@ def trace_micrographs(
         If not a single micrograph can be used.
     """
     tracer = MicrographTracer(predictor, settings, pixel_size_angstrom, bad_areas, masks)
-    store = InMemoryFilaments() if store is None else store
+    store = InMemoryResults[TracedMicrograph]() if store is None else store
     return trace_with(tracer, sources, threshold, store, progress, threads, on_cpu)
 
 
