@@ -328,13 +328,18 @@ class BatchRun:
         self.cancel()
         with self._lock:
             process, watcher = self._process, self._watcher
-        if process is not None:
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        if watcher is not None:
-            watcher.join()
+        await_end(process, watcher)
+
+
+def await_end(process: subprocess.Popen[bytes] | None, watcher: threading.Thread | None) -> None:
+    """Wait for a process that was told to stop, and for the thread that watches it."""
+    if process is not None:
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    if watcher is not None:
+        watcher.join()
 
 
 class JournalCounter:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from heliodor.app.server.batch_run import COMMAND, JournalCounter, read_last_line
+from heliodor.app.server.batch_run import COMMAND, JournalCounter, await_end, read_last_line
 from heliodor.app.server.filament_labels import FilamentLabels
 from heliodor.app.server.project import EXPORT, Project
 from heliodor.app.server.request_parsing import refuse
@@ -44,8 +44,8 @@ SEGMENTS: Final = "star"
 #: A traced filament is the same as one that was drawn or rejected if this share of its points is
 #: within half a width.
 SAME_SHARE = 0.5
-#: Seconds between two looks at a process, and to wait for its end.
-_POLL_SECONDS, _STOP_SECONDS = 0.3, 20.0
+#: Seconds between two looks at a process.
+_POLL_SECONDS = 0.3
 
 
 def list_filament_formats() -> list[dict[str, str]]:
@@ -333,13 +333,7 @@ class FilamentWork:
         self.cancel()
         with self._lock:
             process, watcher = self._process, self._watcher
-        if process is not None:
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        if watcher is not None:
-            watcher.join()
+        await_end(process, watcher)
 
     def gather(self) -> Filaments:
         """Return the filaments to export: those drawn, and the traced ones that are left.
