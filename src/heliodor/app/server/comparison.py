@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.app.server.annotations import Annotations
-from heliodor.app.server.batch_run import COMMAND
+from heliodor.app.server.batch_run import COMMAND, await_end
 from heliodor.app.server.models import read_record
 from heliodor.app.server.project import Project
 from heliodor.app.server.provenance import name_model
@@ -32,7 +32,6 @@ from heliodor.utils.files import create_subfolder
 COMPARISON = "comparison"
 #: Most micrographs that are compared: the user waits for it.
 MAX_MICROGRAPHS = 20
-_STOP_SECONDS = 20.0
 
 
 class Comparison:
@@ -215,13 +214,7 @@ class Comparison:
         """Stop comparing and wait for the end."""
         self.cancel()
         process, worker = self._process, self._worker
-        if process is not None:
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        if worker is not None:
-            worker.join()
+        await_end(process, worker)
 
 
 _NONE: FloatArray = np.zeros((0, 2))
