@@ -165,7 +165,12 @@ def _mrcs() -> dict[str, bytes]:
 
 
 def _gzipped() -> dict[str, bytes]:
-    return {"a.mrc.gz": gzip.compress(_mrc(), mtime=0), "b.mrc": gzip.compress(_mrc("int8"))}
+    return {"a.mrc.gz": _gzip(_mrc()), "b.mrc": _gzip(_mrc("int8"))}
+
+
+def _gzip(raw: bytes, level: int = 9) -> bytes:
+    """Pack without the time, so that the same seed makes the same bytes at any time."""
+    return gzip.compress(raw, level, mtime=0)
 
 
 def _bzipped() -> dict[str, bytes]:
@@ -707,7 +712,7 @@ def mrc_changed(raw: bytes, random: Random) -> bytes:
 
 def gzip_changed(raw: bytes, random: Random) -> bytes:
     """Change a compressed MRC file inside, or let it unpack to far more than it should."""
-    return _packed_changed(raw, random, gzip.decompress, lambda own: gzip.compress(own, 1))
+    return _packed_changed(raw, random, gzip.decompress, lambda own: _gzip(own, 1))
 
 
 def bzip_changed(raw: bytes, random: Random) -> bytes:
@@ -718,7 +723,7 @@ def bzip_changed(raw: bytes, random: Random) -> bytes:
 @functools.cache
 def _zeros(bzip: bool) -> bytes:
     """Four MiB of nothing, packed; packed parts may stand one behind another."""
-    return (bz2.compress if bzip else gzip.compress)(bytes(2**22))
+    return (bz2.compress if bzip else _gzip)(bytes(2**22))
 
 
 def _packed_changed(
