@@ -11,25 +11,31 @@ particle. So of the U candidates and R decoys above t,
     T = U - R exp(-T A / area),
 
 whose smallest solution is found by iteration from T = U - R.
+
+This counts what is seen, and takes the particles among many decoys for none or for too many. So
+the threshold is the mean of the one that follows from these numbers and of the one that follows
+from the shape of the particles' scores (`particle_scores`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import Calibration, CalibrationCurve
+from heliodor.evaluation.particle_scores import REACH, ParticleScores, fit_particle_scores
 from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts, smooth_counts
 
 #: Thresholds that are considered, and their step, log-odds.
 LOWEST, HIGHEST, STEP = -5.5, 8.0, 0.05
-#: No background candidate lies closer to a particle, in diameters.
-REACH = math.sqrt(3.0) / 2
 #: The number of particles is estimated cautiously, this many standard deviations low.
-CAUTION = 2.0
+CAUTION = 1.5
+#: The threshold that follows from these numbers has at most so many decoys in the square of a
+#: diameter: denser ones keep each other away, and the solution for T runs away.
+MOST_DENSE = 0.5
 #: Width of the kernel by which counts are spread before the threshold is chosen, log-odds: chance
 #: makes single counts rise and fall.
 SPREAD = 0.7
@@ -42,6 +48,9 @@ SHARPNESS = 20.0
 #: them by so many standard deviations and by this factor: a little more dark than bright dirt does
 #: not count.
 UPPER_SHARE, MIN_DEVIATIONS, MIN_RATIO = 0.1, 4.0, 1.2
+#: Particles are evident, too, if their scores explain the counts better than background alone by
+#: this log likelihood.
+MIN_EVIDENCE = 4.0
 #: No threshold lies lower than the score of this share of the decoys.
 MOST_DECOYS = 0.35
 #: The threshold where no particles are evident: such a candidate is likely by the model alone.
@@ -83,9 +92,15 @@ class _Counts:
         steps = np.arange(round(LOWEST / STEP), round(HIGHEST / STEP) + 1)
         thresholds = STEP * steps.astype(np.float64)
         picks, found = (counts.count_above(thresholds) for counts in (candidates, decoys))
-        usable = int(np.argmax(found <= MOST_DECOYS * decoys.total))
-        first = max(_find_lowest(thresholds, picks, found), usable)
-        return cls(thresholds[first:], picks[first:], found[first:], square)
+        return cls(thresholds, picks, found, square)
+
+    def usable(self, most_decoys: float, most_dense: float = math.inf) -> _Counts:
+        """Return the counts without thresholds that have too many decoys, or mostly background."""
+        few = (self.decoys <= most_decoys) & (self.decoys * self.square <= most_dense)
+        first = max(_find_lowest(self.threshold, self.picks, self.decoys), int(np.argmax(few)))
+        return _Counts(
+            self.threshold[first:], self.picks[first:], self.decoys[first:], self.square
+        )
 
     def evident(self, most_decoys: float) -> bool:
         """Return whether there are particles, by thresholds with at most so many decoys."""
@@ -141,21 +156,54 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
         return None
     candidates = ScoreCounts.sum(group.paired for group in groups)
     decoys = ScoreCounts.sum(group.decoys for group in groups)
-    counts = _Counts.of(candidates, decoys, diameter**2 / area)
+    every = _Counts.of(candidates, decoys, diameter**2 / area)
+    shape = fit_particle_scores(
+        every.threshold, every.picks, every.decoys, every.square,
+        sum(len(group.decoy_areas) for group in groups),
+    )  # fmt: skip
+    seen = _choose_by_counts(every, decoys.total)
+    if seen is None and shape.evidence < MIN_EVIDENCE:
+        return DecoyEstimate(WITHOUT_EVIDENCE, None)
+    threshold = _weigh(every.threshold, shape.expected_f1)
+    if seen is not None:
+        threshold = (threshold + seen) / 2
+    scale = sum(group.area for group in groups) / area
+    curves = [_shape_curve(every.threshold, shape, scale)]
+    if seen is not None:
+        counts = every.usable(MOST_DECOYS * decoys.total)
+        by_counts = [
+            _to_curve(counts, counts.true_picks(reach, deviations), scale)
+            for reach, deviations in ((REACH, 0.0), *BOUNDS)
+        ]
+        # Precision by what is counted; the number of particles by both.
+        particles = math.sqrt(by_counts[0].particles * curves[0].particles)
+        curves = [replace(by_counts[0], particles=particles), *by_counts[1:], *curves]
+    calibration = Calibration(
+        curves[0], tuple(curves[1:]), scores.micrographs, np.zeros(0), math.inf
+    )
+    return DecoyEstimate(round(threshold, 3), calibration)
+
+
+def _choose_by_counts(every: _Counts, decoys: int) -> float | None:
+    """Return the threshold of the highest F1 by counts; None if no particles are evident.
+
+    Parameters
+    ----------
+    decoys
+        Number of all decoys.
+    """
+    counts = every.usable(MOST_DECOYS * decoys, MOST_DENSE)
     spread = counts.spread()
     cautious = spread.true_picks(REACH, CAUTION)
-    if not (counts.evident(UPPER_SHARE * decoys.total) and cautious.any()):
-        return DecoyEstimate(WITHOUT_EVIDENCE, None)
-    f1 = 2 * cautious / (spread.picks + cautious[0])
+    if not (counts.evident(UPPER_SHARE * decoys) and cautious.any()):
+        return None
+    return _weigh(counts.threshold, 2 * cautious / (spread.picks + cautious[0]))
+
+
+def _weigh(threshold: FloatArray, f1: FloatArray) -> float:
+    """Return the mean of thresholds, weighed by a power of the F1 that is expected there."""
     weight = (f1 / f1.max()) ** SHARPNESS
-    threshold = float((counts.threshold * weight).sum() / weight.sum())
-    scale = sum(group.area for group in groups) / area
-    curve, *repeats = (
-        _to_curve(counts, counts.true_picks(reach, deviations), scale)
-        for reach, deviations in ((REACH, 0.0), *BOUNDS)
-    )
-    calibration = Calibration(curve, tuple(repeats), scores.micrographs, np.zeros(0), math.inf)
-    return DecoyEstimate(round(threshold, 3), calibration)
+    return float((threshold * weight).sum() / weight.sum())
 
 
 def _to_curve(counts: _Counts, true: FloatArray, scale: float) -> CalibrationCurve:
@@ -171,6 +219,12 @@ def _to_curve(counts: _Counts, true: FloatArray, scale: float) -> CalibrationCur
     own, every = (-np.diff(numbers, append=0.0) for numbers in (true, counts.picks))
     middle = counts.threshold + STEP / 2
     return CalibrationCurve.from_counts(middle, own, every, float(true[0]) * scale)
+
+
+def _shape_curve(threshold: FloatArray, shape: ParticleScores, scale: float) -> CalibrationCurve:
+    """Return the probabilities that follow from the shape of the particles' scores."""
+    own, every = (-np.diff(numbers, append=0.0) for numbers in (shape.true_picks, shape.picks))
+    return CalibrationCurve.from_counts(threshold + STEP / 2, own, every, shape.particles * scale)
 
 
 def _spread_counts(above: FloatArray) -> FloatArray:

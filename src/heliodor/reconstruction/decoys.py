@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from heliodor.conventions import FloatArray, IndexArray
 from heliodor.data.coordinates.whole_boxes import mask_whole_boxes
 from heliodor.errors import BadInput
-from heliodor.evaluation.decoy_threshold import REACH
+from heliodor.evaluation.particle_scores import REACH
 from heliodor.reconstruction.micrograph_table import JudgedMicrograph
 from heliodor.reconstruction.particles import RANDOM, Positions
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.evaluation.decoy_threshold import (
-    REACH,
     WITHOUT_EVIDENCE,
     estimate_from_decoys,
 )
+from heliodor.evaluation.particle_scores import REACH
 from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
 from heliodor.evaluation.thresholds import (
     choose_strict_threshold,
@@ -55,7 +55,7 @@ def f1_at(score, truth, limit):
     height=st.floats(0.5, 4.0),
     searched=st.sampled_from([4, 8]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_the_f1_is_near_the_highest(seed, particles, background, height, searched):
     own, score, truth = sheet(seed, particles, background, height=height, searched=searched)
     found = threshold(own)
@@ -65,7 +65,7 @@ def test_the_f1_is_near_the_highest(seed, particles, background, height, searche
 
 
 @given(seed=st.integers(0, 500), background=st.integers(50, 800))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_where_there_is_nothing_hardly_anything_is_picked(seed, background):
     own, score, _ = sheet(seed, 0, background)
     found = threshold(own)
@@ -91,7 +91,7 @@ def test_without_decoys_nothing_is_known():
 
 
 @given(seed=st.integers(0, 300), covered=st.floats(0.1, 0.5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_particles_that_displace_background_are_counted(seed, covered):
     """Half of the particles are as faint as background, which has less room than decoys."""
     rng = np.random.default_rng(seed)
@@ -132,7 +132,7 @@ def test_micrographs_without_decoys_do_not_change_the_threshold():
 
 
 @given(seed=st.integers(0, 300), dark=st.floats(0.01, 0.05))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_little_more_of_dark_things_than_of_bright_ones_is_no_particle(seed, dark):
     rng = np.random.default_rng(seed)
     made = [
