@@ -1,0 +1,128 @@
+"""The threshold without labels, on random simulated sets.
+
+    python -m benchmarks.accuracy.threshold_without_labels FOLDER [--sets 26] [--seed 500]
+
+Each set has six micrographs of 1024 x 1024 pixels at 3 Å, and differs in the particle (mostly
+random ones), in the SNR (0.035 to 0.2), in the number of particles (a share of 0.04 to 0.5 of the
+area, in squares of a diameter) and in the contaminants (0 to 2 times the usual). The general model
+picks all together and each alone, at its own threshold, and once more down to a log-odds of -14.
+F1 over the highest of any threshold, precision and recall as stated and as they are, and by how
+much the number of picks on a micrograph alone differs from that among six (median of the
+micrographs).
+Sets in FOLDER are not simulated again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.common.tables import markdown
+
+import heliodor
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.coordinates.picks import Picks
+from heliodor.evaluation.matching import MATCH_FRACTION
+from heliodor.evaluation.metrics import evaluate_picks
+from heliodor.simulation.dataset import simulate
+from heliodor.simulation.settings import SimulationSettings
+
+#: Of each set.
+MICROGRAPHS, SIZE, PIXEL = 6, (1024, 1024), 3.0
+#: Every fourth set has one of these in turn; the others have random particles.
+PARTICLES = ("trimer", "barrel", "shell", "stick", "ribosome")
+SNR, SHARE, CONTAMINANTS = (0.035, 0.2), (0.04, 0.5), (0.0, 1.0, 1.0, 2.0)
+#: Far below the lowest threshold.
+FLOOR = -14.0
+HEAD = ["set", "SNR", "particles", "threshold", "best", "F1 / best", "alone", "worst alone"]
+HEAD += ["precision, true", "recall, true", "difference alone"]
+
+
+def simulate_set(folder: Path, number: int, seed: int) -> SimulationSettings:
+    """Simulate a random set, unless it is there; return its settings."""
+    random = np.random.default_rng([seed, number])
+    own = 1000 * seed + number
+    name = f"drawn-{own}" if number % 4 else PARTICLES[number // 4 % len(PARTICLES)]
+    plain = SimulationSettings(particle=name, shape=SIZE, pixel_size_angstrom=PIXEL)
+    squares = np.prod(SIZE) * (PIXEL / plain.resolved_particle.diameter_angstrom) ** 2
+    snr, share = (float(np.exp(random.uniform(*np.log(limits)))) for limits in (SNR, SHARE))
+    settings = SimulationSettings(
+        particle=name, shape=SIZE, pixel_size_angstrom=PIXEL, count=MICROGRAPHS, seed=own,
+        snr=snr, particles_per_micrograph=max(3, round(share * squares)),
+        contaminants=float(random.choice(CONTAMINANTS)),
+    )  # fmt: skip
+    if not (folder / "truth.star").exists():
+        simulate(folder, settings)
+    return settings
+
+
+def measure(folder: Path, number: int, seed: int) -> list[Any]:
+    """Pick a set together and one by one; return the row of the table, as numbers."""
+    settings = simulate_set(folder, number, seed)
+    diameter = settings.resolved_particle.diameter_angstrom
+    files = sorted((folder / "micrographs").glob("*.mrc"))
+    read = read_picks(folder / "truth.star").split_by_micrograph()
+    known = {Path(name).stem: own.xy_px for name, own in read}
+    truth = {file.stem: known.get(file.stem, np.zeros((0, 2))) for file in files}
+    picker = heliodor.Picker.from_pretrained(diameter=diameter, device="cpu")
+
+    def pick(paths: list[Path], **options: Any) -> Any:
+        return picker.pick([str(path) for path in paths], pixel_size=PIXEL, threads=1, **options)
+
+    together, every = pick(files), pick(files, threshold=FLOOR).candidates
+    ranked, at = (compare(own, truth, diameter) for own in (every, together))
+    alone, differences = [], []
+    for file in files:
+        own = {file.stem: truth[file.stem]}
+        picks = pick([file])
+        count = int((np.asarray(together.names()) == picks.micrographs[0]).sum())
+        differences.append(abs(len(picks) - count) / max(count, 1))
+        best = compare(pick([file], threshold=FLOOR).candidates, own, diameter).best_f1
+        if best > 0:
+            alone.append(compare(picks, own, diameter).micro.f1 / best)
+    stated = [getattr(together.expected, name, None) for name in ("precision", "recall")]
+    words = ["unknown" if own is None else f"{own.value:.2f}" for own in stated]
+    return [
+        settings.resolved_particle.name, settings.snr, sum(map(len, truth.values())),
+        together.threshold, ranked.best_f1_threshold, at.micro.f1 / ranked.best_f1,
+        statistics.mean(alone), min(alone), f"{words[0]}, {at.micro.precision:.2f}",
+        f"{words[1]}, {at.micro.recall:.2f}", statistics.median(differences),
+    ]  # fmt: skip
+
+
+def compare(picks: Picks, truth: dict[str, FloatArray], diameter: float) -> Any:
+    """Match picks with the truth, within 0.4 of the diameter."""
+    found = {Path(name).stem: (own.xy_px, own.score) for name, own in picks.split_by_micrograph()}
+    return evaluate_picks(found, truth, MATCH_FRACTION * diameter / PIXEL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sets", type=int, default=26)
+    parser.add_argument("--seed", type=int, default=500)
+    options = parser.parse_args()
+    rows = []
+    for number in range(options.sets):
+        rows.append(measure(options.folder / f"{options.seed}_{number}", number, options.seed))
+        print(f"{number + 1} of {options.sets}", file=sys.stderr, flush=True)
+    cells = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    print(markdown(HEAD, cells))
+    ratio, alone, difference = (np.array([row[i] for row in rows]) for i in (5, 6, 10))
+    print(
+        f"\nF1 / best: lowest {ratio.min():.3f}, mean {ratio.mean():.3f}, median "
+        f"{np.median(ratio):.3f}, at least 0.93 in {(ratio >= 0.93).sum()} of {len(ratio)}; "
+        f"alone: mean {alone.mean():.3f}; difference alone: median {np.median(difference):.3f}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
