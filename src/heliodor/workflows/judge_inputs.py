@@ -28,6 +28,7 @@ from heliodor.reconstruction.micrograph_table import (
     check_one_pixel_size,
     open_micrograph,
 )
+from heliodor.utils.json_schema import model_of_dataclass, validate
 from heliodor.workflows.adapt import NAME as ADAPTED
 from heliodor.workflows.judge_settings import JudgeSettings
 
@@ -228,11 +229,13 @@ def _read_series(folder: Path) -> tuple[float, ...]:
     path = folder / "series.tsv" if folder.is_dir() else folder.parent / "series.tsv"
     if not path.is_file() or not (folder.is_dir() or folder.name == CANDIDATES):
         return ()
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     try:
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         column = rows[0].index("threshold")
         values = [float(row[column]) for row in rows[1:]]
-    except (ValueError, IndexError) as error:
+        if not np.isfinite(values).all():
+            raise ValueError("a threshold is not finite")
+    except (OSError, ValueError, IndexError) as error:
         raise BadInput(f"{path} is not a series of heliodor pick; give --thresholds") from error
     return tuple(sorted({*values}, reverse=True))
 
@@ -246,7 +249,7 @@ def find_picker(where: Path) -> Picker | None:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         command, arguments = record["command"], record["arguments"]
         base = Path(record["directory"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if command not in ("pick", "run") or not isinstance(arguments, dict):
         return None
@@ -254,10 +257,11 @@ def find_picker(where: Path) -> Picker | None:
         model = _load_model(folder, base, command, arguments)
         names = {each.name for each in fields(PickSettings)} - {"mask"}
         given = {key: value for key, value in arguments.items() if key in names}
+        validate(model_of_dataclass(PickSettings), given, "its record")
         mask = arguments.get("mask")
         masks = [str(base / one) for one in ([mask] if isinstance(mask, str) else mask or [])]
         return Picker(model, PickSettings(**given, mask=masks or None))
-    except (BadInput, TypeError) as error:
+    except (BadInput, OSError, ValueError, TypeError) as error:
         log.warning(
             f"candidates with reversed contrast are not looked for, as the model of {folder}"
             f" cannot be used ({error})"
