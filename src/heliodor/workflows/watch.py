@@ -39,7 +39,7 @@ from heliodor.picking.journal import PARTICLES, MicrographResult, Session
 from heliodor.picking.output_files import autopick_name, coordinate_text
 from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_watch_page
 from heliodor.utils.compute import ComputeSettings
-from heliodor.utils.files import create_output_folder, write_text
+from heliodor.utils.files import create_output_folder, refuse_other_content, write_text
 from heliodor.utils.hashing import read_file_state
 from heliodor.workflows.pick import OutputFiles, lock_for_picking, pick_and_record
 from heliodor.workflows.picking_setup import PickingSetup, PickRequest, prepare_picking
@@ -151,6 +151,10 @@ class EventWriter:
 
     #: None: standard output.
     path: Path | None
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            refuse_other_content(self.path, rb'\{"event": ', "a file of events", "events")
 
     def write(self, event: str, **values: Any) -> None:
         """Write a line.
