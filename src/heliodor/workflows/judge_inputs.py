@@ -13,6 +13,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import CANDIDATES, mask_selected, read_picks
+from heliodor.data.coordinates.labels import mask_repeated
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.name_matching import match_names
@@ -28,6 +29,7 @@ from heliodor.reconstruction.micrograph_table import (
     check_one_pixel_size,
     open_micrograph,
 )
+from heliodor.utils.console import count_of
 from heliodor.utils.json_schema import model_of_dataclass, validate
 from heliodor.workflows.adapt import NAME as ADAPTED
 from heliodor.workflows.judge_settings import JudgeSettings
@@ -128,6 +130,12 @@ def read_judged_picks(
         thresholds = thresholds or _choose_thresholds(_selected_scores(candidates))
         picks = candidates.select(candidates.score >= thresholds[-1])
     check_number(len(picks), where)
+    repeated = sum(int(mask_repeated(picks.xy_px[rows]).sum()) for _, rows in picks.rows())
+    if repeated:
+        log.warning(
+            f"{repeated} of {len(picks)} picks in {where} repeat others, in the same pixel; they"
+            " are judged as particles of their own"
+        )
     usable, failures = _open_all(picks, sources, pixel_size_angstrom, for_relion)
     if not usable:
         reason = f": {failures[0].reason}" if failures else ""
@@ -175,6 +183,17 @@ def match_picks(
         for name, table in picks.split_by_micrograph()
         if name in matches
     ]
+    missing = [
+        (name, len(table))
+        for name, table in picks.split_by_micrograph()
+        if name not in matches and len(table)
+    ]
+    if missing and any(map(len, tables)):
+        log.warning(
+            f"{sum(count for _, count in missing)} of {len(picks)} picks in {where} are on"
+            f" {count_of(len(missing), 'micrograph')} not given (such as {missing[0][0]}), and are"
+            " not judged"
+        )
     if not any(map(len, tables)):
         raise BadInput(
             f"{where} has no picks on the micrographs given: it has micrographs like"

@@ -57,6 +57,18 @@ def test_picks_of_which_some_have_no_score_are_refused(folder: Path) -> None:
         read_judged_picks(save(np.append(np.arange(119.0), np.nan)), "*.mrc", QUICK, None)
 
 
+def test_repeated_picks_and_those_on_other_micrographs_are_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(4)
+    own = Picks.on("a.mrc", random.uniform(8, 90, (120, 2)), np.arange(120.0))
+    other = Picks.on("z.mrc", own.xy_px[:7], own.score[:7])
+    write_table(Path("p.tsv"), Picks.concatenate([own, own.select(np.arange(3)), other]), "\t")
+    assert len(read_judged_picks("p.tsv", "*.mrc", QUICK, None).picks) == 123
+    assert "7 of 130 picks in p.tsv are on 1 micrograph not given (such as z.mrc)" in caplog.text
+    assert "of 123 picks in p.tsv repeat others" in caplog.text
+
+
 def test_too_few_picks_are_refused(folder: Path) -> None:
     with pytest.raises(BadInput, match="has 99 picks at or above"):
         read_judged_picks(save(np.arange(99.0)), "*.mrc", QUICK, None)
