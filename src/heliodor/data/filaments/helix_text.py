@@ -108,7 +108,7 @@ def read_pairs(path: Path) -> Picks:
     for number, line in enumerate(_read_lines(path), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             values = [parse_number(word) for word in line.split()]
-            if len(values) != 2 or not max(map(abs, values)) < FARTHEST_PX:
+            if len(values) != 2 or not all(abs(value) < FARTHEST_PX for value in values):
                 raise _wrong_line(path, number, line)
             points.append(values)
     xy: FloatArray = np.array(points, dtype=np.float64).reshape(-1, 2)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 #: An axis steps aside where a step is longer than its middle step by this factor, and turns from
 #: both of its neighbors by more than the angle with this cosine.
 JUMP_STEPS, JUMP_COSINE = 3.0, 0.5
+#: Longer than any filament, in pixels: several times around the largest micrographs.
+LONGEST_PX = 1e6
 #: What a file is whose format also holds particles.
 _FORMATS = {
     "star": "filaments in a RELION STAR file; centers",
@@ -97,6 +99,12 @@ def read_filaments(where: str | Path | Sequence[str | Path], start_end: bool = F
     if left_out:
         log.warning(f"{left_out} filaments with only one point are left out")
     table = Filaments.concatenate(_qualify_names(files, tables))
+    for one in table:
+        if one.length_px > LONGEST_PX:
+            raise BadInput(
+                f"filament {one.tube_id} on {one.micrograph} is {one.length_px:.3g} pixels long,"
+                " longer than on any micrograph; fix or remove its points"
+            )
     _warn_of_shared_numbers(table)
     return table
 

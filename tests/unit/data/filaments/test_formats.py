@@ -365,6 +365,21 @@ _rlnHelicalTubeID #4
 """
 
 
+@pytest.mark.parametrize("place", ["nan", "<NA>", "inf", "1e9"])
+@pytest.mark.parametrize("first", [True, False])
+def test_ends_that_are_no_places_are_refused(tmp_path: Path, place: str, first: bool):
+    pair = f"{place} 4" if first else f"4 {place}"
+    path = save(tmp_path / "mic.txt", f"4 6\n{pair}\n")
+    with pytest.raises(BadInput, match=r"where x and y of a point|unknown coordinate format"):
+        read_filaments(path, start_end=True)
+
+
+def test_filaments_longer_than_any_micrograph_are_refused(tmp_path: Path):
+    path = save(tmp_path / "mic.box", "0 2 8 8 -1\n900000000 4 8 8 -2\n")
+    with pytest.raises(BadInput, match=r"filament 1 on mic is 9e\+08 pixels long"):
+        read_filaments(path)
+
+
 def test_two_filaments_with_one_number_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     rows = [f"{20 + 10 * n} {y} M/a.mrc 3\n" for y in (50, 150) for n in range(4)]
     assert len(read_filaments(save(tmp_path / "two.star", TUBES + "".join(rows)))) == 1
