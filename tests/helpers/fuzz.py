@@ -1270,7 +1270,7 @@ def _changed(kind: Kind, raw: bytes, random: Random) -> bytes:
     """Change what a file means, or its bytes where it has no meaning."""
     try:
         return kind.change(raw, random)
-    except (ValueError, KeyError, IndexError, UnicodeError, struct.error, csv.Error):
+    except (ValueError, LookupError, RecursionError, struct.error, csv.Error):
         return damaged(raw, random)
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -59,6 +60,7 @@ from heliodor.picking.journal import Journal
 from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.picking.settings import PickSettings
 from heliodor.picking.user_masks import UserMasks, read_mask
+from heliodor.workflows import picking_job
 from heliodor.workflows.convert import convert
 from heliodor.workflows.evaluate_filaments import evaluate_filament_files
 from heliodor.workflows.judge_inputs import find_picker, read_judged_picks
@@ -337,11 +339,12 @@ def _positions() -> dict[str, bytes]:
 
 
 def _as_corrections(path: Path) -> Any:
-    """Read coordinates as particles and as negatives that picking is to take over."""
-    found = Corrections.read(path, path, _sources())
-    for xy in (*found.particles.values(), *found.negatives.values()):
-        assert np.isfinite(xy).all()
-    return found.without_cut_boxes(_sources(), 8)
+    """Read coordinates as particles, and as negatives, that picking is to take over."""
+    for labels, negatives in ((path, None), (None, path)):
+        found = Corrections.read(labels, negatives, _sources())
+        for xy in (*found.particles.values(), *found.negatives.values()):
+            assert np.isfinite(xy).all()
+        found.without_cut_boxes(_sources(), 8)
 
 
 def _micrograph_lists() -> dict[str, bytes]:
@@ -454,8 +457,9 @@ def _jobs() -> dict[str, bytes]:
 def _as_job(path: Path) -> Any:
     """Read what processes pick together, as `merge`, `status` and another part do."""
     folder = path.parent.parent
-    render_status(read_status(folder))
-    job = PickingJob.read(folder)
+    with mock.patch.object(picking_job, "_PAUSE", 0.0):  # nobody is writing it
+        render_status(read_status(folder))
+        job = PickingJob.read(folder)
     assert job is not None
     job.list_sources()
     job.read_corrections(folder)

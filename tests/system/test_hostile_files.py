@@ -41,7 +41,8 @@ from helpers.file_bytes import stream
 #: Files of each kind; those that take some 50 ms each are fewer.
 COUNT, FEW = 200, 40
 SLOW = ("star", "star lists", "cbox", "via", "table", "@list", "box", "eman2", "check", "convert")
-SLOW += ("project",)
+SLOW += ("project", "filaments", "pairs", "convert filaments", "check filaments", "corrections")
+SLOW += ("judged series", "judged record", "app labels", "filament model")
 SEED = 11
 HANG_SECONDS = 60
 
