@@ -371,6 +371,10 @@ def _steps(form: str) -> str:
     return "".join(form.format(x=20 + 10 * n, y=y) + "\n" for y in (50, 150) for n in range(4))
 
 
+def _filaments_in_o() -> Files:
+    return {"o/filaments.star": loop(TUBES, _steps("M/a.mrc {x} {y} 1"))}
+
+
 CONVERT = "convert {} -o out.csv"
 NO_MICROGRAPHS: Any = {"has_micrographs": False}
 
@@ -759,7 +763,7 @@ ROWS: tuple[Row, ...] = (
     Row("something else", "exposures as labels",
         lambda: {"e.cs": cs(np.zeros(1, [("uid", "<u8"), ("micrograph_blob/path", "S9")]))},
         CONVERT.format("e.cs"), ("it lists exposures",), code=2, **NO_MICROGRAPHS),
-    Row("something else", "gzip", lambda: {"p.star.gz": gzip.compress(star().encode())},
+    Row("something else", "gzip", lambda: {"p.star.gz": gzip.compress(star().encode(), mtime=0)},
         CONVERT.format("p.star.gz"), ("compressed with gzip",), code=2, **NO_MICROGRAPHS),
     Row("something else", "workbook", _one("p.csv", b"PK\3\4" + bytes(99)),
         CONVERT.format("p.csv"), ("save the table as CSV",), code=2, **NO_MICROGRAPHS),
@@ -819,7 +823,7 @@ ROWS: tuple[Row, ...] = (
         lambda: {"M/a_ctf.mrc": micrographs()["M/a.mrc"]}, "check M",
         ("3 can be read", "by-products")),
     Row("beside micrographs", "compressed copies",
-        lambda: {"M/a.mrc.gz": gzip.compress(micrographs()["M/a.mrc"])}, "check M",
+        lambda: {"M/a.mrc.gz": gzip.compress(micrographs()["M/a.mrc"], mtime=0)}, "check M",
         ("4 can be read", "M/a.mrc and M/a.mrc.gz")),
     Row("beside micrographs", "links to files that are gone", dict, "check M",
         ("M/d.mrc does not exist", "3 can be read"), code=2, links={"M/d.mrc": "../gone.mrc"}),
@@ -863,6 +867,16 @@ ROWS: tuple[Row, ...] = (
                                 _steps("M/a.mrc {x} {y} 1 {x}").replace(" 30\n", " <NA>\n", 1))},
         "convert f.star -o out.star", ("for rlnHelicalTrackLengthAngst in row",), ("wrote",),
         code=2),
+    Row("folders of filaments", "pick", _filaments_in_o,
+        "pick M --diameter 56 --threads 1 -o o", ("o holds filaments",), code=2),
+    Row("folders of filaments", "watch", _filaments_in_o,
+        "watch M --diameter 56 --threads 1 --until 0.01 -o o", ("o holds filaments",), code=2),
+    Row("folders of filaments", "part", _filaments_in_o,
+        "pick M --diameter 56 --threads 1 --part 1/2 -o o", ("o holds filaments",), code=2),
+    Row("folders of filaments", "run",
+        lambda: {**_filaments_in_o(), "p.star": star()},
+        "run M --labels p.star --diameter 56 --threads 1 -o o", ("o holds filaments",),
+        (BEGINS,), code=2),
     # Files to which something is appended.
     Row("appended", "log, micrograph", dict, "check M --log-file M/a.mrc",
         ("M/a.mrc exists and is not a log of heliodor",), code=2),

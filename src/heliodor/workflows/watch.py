@@ -41,7 +41,12 @@ from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_wat
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder, refuse_other_content, write_text
 from heliodor.utils.hashing import read_file_state
-from heliodor.workflows.pick import OutputFiles, lock_for_picking, pick_and_record
+from heliodor.workflows.pick import (
+    OutputFiles,
+    lock_for_picking,
+    pick_and_record,
+    refuse_filaments,
+)
 from heliodor.workflows.picking_setup import PickingSetup, PickRequest, prepare_picking
 from heliodor.workflows.run_record import RunRecord
 
@@ -111,6 +116,7 @@ def watch(
     loaded = request.load_model()
     folder = create_output_folder(out)
     with lock_for_picking(folder):
+        refuse_filaments(folder)
         record = RunRecord("pick", request.as_arguments(compute), command_line)
         setup = prepare_picking(request, loaded, [], folder, compute, record)
         watcher = _Watcher(request, compute, folder, command_line, setup, EventWriter(events))
