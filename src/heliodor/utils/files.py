@@ -260,7 +260,7 @@ def refuse_other_content(path: Path, begins_with: bytes, what: str, parameter: s
     Parameters
     ----------
     path
-        The file; one that does not exist, is empty, or is no regular file, is not refused.
+        The file; one that is missing or empty, or not a regular file, is accepted.
     begins_with
         A regular expression of how its content begins.
     what

@@ -103,7 +103,7 @@ def _group_rows(
                 row = own[int(np.argmax(unknown))]
                 raise BadInput(
                     f"{path} has {str(picks.extra[place][row])[:80]!r} for {place} in row"
-                    f" {row + 1}, which is no place along a filament; fix or remove the row"
+                    f" {row + 1}, where a distance is expected; fix or remove the row"
                 )
             order = order[np.argsort(along, kind="stable")]
         groups.append((tube, order))
