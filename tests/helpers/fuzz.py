@@ -553,7 +553,8 @@ def table_changed(raw: bytes, random: Random) -> bytes:
             other = random.randrange(len(rows))
             rows[place], rows[other] = rows[other], row
         elif what == 9:
-            parts[cell] = (parts[cell] * random.choice((2, 500, 20_000)))[:300_000]
+            most = -(-300_000 // max(1, len(parts[cell])))
+            parts[cell] = (parts[cell] * min(random.choice((2, 500, 20_000)), most))[:300_000]
             rows[place] = "".join(parts)
         elif what == 10:
             rows[place : place + 1] = [row] * random.choice((2, 300))
