@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from helpers import fuzz
+from helpers import fuzz, fuzz_inputs
 
 #: A file may take so many seconds, and so much memory: a fixed sum and some times its own size.
 MOST_SECONDS, BASE_BYTES, TIMES_ITS_SIZE = 5.0, 64 * 2**20, 4
@@ -60,7 +60,7 @@ def main() -> int:
         kind, seed, first, count = args.worker
         work(kind, int(seed), int(first), int(count))
         return 0
-    kinds = args.only or list(fuzz.KINDS)
+    kinds = args.only or list(fuzz_inputs.KINDS)
     each = -(-args.count // len(kinds))
     rows = {}
     titles = ("reader", "files", "read", "refused", "unexplained", "slowest s", "most MB")
@@ -75,7 +75,7 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-_WIDTHS = "{:<12} {:>7} {:>7} {:>8} {:>12} {:>10} {:>8}"
+_WIDTHS = "{:<18} {:>7} {:>7} {:>8} {:>12} {:>10} {:>8}"
 
 
 def _spelt(kind: str, row: Row) -> str:
@@ -147,7 +147,7 @@ def _note(
 
 def work(kind: str, seed: int, first: int, count: int) -> None:
     """Read files in this process, and say of each what came of it."""
-    own = fuzz.KINDS[kind]
+    own = fuzz_inputs.KINDS[kind]
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("error")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):

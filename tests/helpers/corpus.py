@@ -355,6 +355,26 @@ def _with_truth(name: str, make: Callable[[], Content]) -> Callable[[], Files]:
 
 
 TWO = (("a", 1.0, 2.0), ("b", 3.0, 4.0))
+#: A helix of EMAN1's boxes and one of EMAN2's, with its ends alone.
+HELIX_BOX = "20 30 16 16 -1\n200 40 16 16 -2\n"
+HELICES = "#micrograph: M/a.mrc\n#segment width: 16\n#helix: (20.0, 30.5),(180.0, 190.0),16\n"
+#: The columns of points of filaments, and a CBOX file without its rows.
+TUBES = f"{NAMED} HelicalTubeID"
+_COLUMNS = ("CoordinateX", "CoordinateY", "Width", "Height", "Confidence", "filamentid")
+CBOX_TUBES = "data_cryolo\n\nloop_\n" + "".join(
+    f"_{name} #{number}\n" for number, name in enumerate(_COLUMNS, 1)
+)
+
+
+def _steps(form: str) -> str:
+    """Return rows along one line, and behind them rows along another far from it."""
+    return "".join(form.format(x=20 + 10 * n, y=y) + "\n" for y in (50, 150) for n in range(4))
+
+
+def _filaments_in_o() -> Files:
+    return {"o/filaments.star": loop(TUBES, _steps("M/a.mrc {x} {y} 1"))}
+
+
 CONVERT = "convert {} -o out.csv"
 NO_MICROGRAPHS: Any = {"has_micrographs": False}
 
@@ -743,7 +763,7 @@ ROWS: tuple[Row, ...] = (
     Row("something else", "exposures as labels",
         lambda: {"e.cs": cs(np.zeros(1, [("uid", "<u8"), ("micrograph_blob/path", "S9")]))},
         CONVERT.format("e.cs"), ("it lists exposures",), code=2, **NO_MICROGRAPHS),
-    Row("something else", "gzip", lambda: {"p.star.gz": gzip.compress(star().encode())},
+    Row("something else", "gzip", lambda: {"p.star.gz": gzip.compress(star().encode(), mtime=0)},
         CONVERT.format("p.star.gz"), ("compressed with gzip",), code=2, **NO_MICROGRAPHS),
     Row("something else", "workbook", _one("p.csv", b"PK\3\4" + bytes(99)),
         CONVERT.format("p.csv"), ("save the table as CSV",), code=2, **NO_MICROGRAPHS),
@@ -803,13 +823,92 @@ ROWS: tuple[Row, ...] = (
         lambda: {"M/a_ctf.mrc": micrographs()["M/a.mrc"]}, "check M",
         ("3 can be read", "by-products")),
     Row("beside micrographs", "compressed copies",
-        lambda: {"M/a.mrc.gz": gzip.compress(micrographs()["M/a.mrc"])}, "check M",
+        lambda: {"M/a.mrc.gz": gzip.compress(micrographs()["M/a.mrc"], mtime=0)}, "check M",
         ("4 can be read", "M/a.mrc and M/a.mrc.gz")),
     Row("beside micrographs", "links to files that are gone", dict, "check M",
         ("M/d.mrc does not exist", "3 can be read"), code=2, links={"M/d.mrc": "../gone.mrc"}),
     Row("beside micrographs", "a list and its files elsewhere",
         lambda: {"P/m/a.mrc": micrographs()["M/a.mrc"], "P/l.txt": "m/a.mrc\n"}, "check @P/l.txt",
         ("1 can be read",)),
+    # Filaments whose files, numbers and ends can be taken for others.
+    Row("files of filaments", "one name in two folders",
+        lambda: {f"{folder}/a.box": HELIX_BOX for folder in ("one", "two")},
+        "convert one/a.box two/a.box -o out.star --micrographs M",
+        ("one/a and of two/a both match the micrograph M/a.mrc",), ("wrote",), code=2),
+    Row("files of filaments", "the suffix belongs to the micrograph",
+        lambda: {"M/a_pick.mrc": micrographs()["M/b.mrc"], "a_pick.box": HELIX_BOX},
+        "evaluate --picks a_pick.box --truth a_pick.box --micrographs M --match-distance 9",
+        ("M/a_pick.mrc                                   1",)),
+    Row("files of filaments", "helices without points beside an empty file",
+        lambda: {"H/a_helix_ptcl_coords.txt": HELICES, "H/b_helix_ptcl_coords.txt": ""},
+        "check H --micrographs M", ("1 filaments on 2 micrographs",), ("left out",)),
+    Row("files of filaments", "helices beside notes",
+        lambda: {"H/a_helix_ptcl_coords.txt": HELICES, "H/notes.txt": "first day\n"},
+        "convert H -o out.star --to filaments", ("read 1 filament on 1", "notes.txt"),
+        ("such as a_helix",)),
+    Row("files of filaments", "ends that are no places",
+        lambda: {"a.txt": "4 nan\n30 14\n"}, "convert a.txt --start-end -o out.star",
+        ("a.txt, line 1, has '4 nan'",), ("wrote",), code=2),
+    Row("files of filaments", "longer than any micrograph",
+        lambda: {"a.box": "0 2 16 16 -1\n900000000 4 16 16 -2\n"},
+        "evaluate --picks a.box --truth a.box --match-distance 9 --pixel-size 4",
+        ("9e+08 pixels long",), code=2),
+    Row("numbers of filaments", "two with one, star",
+        lambda: {"f.star": loop(TUBES, _steps("M/a.mrc {x} {y} 1"))}, "check f.star",
+        ("1 filament with a long step aside", "number 1 on M/a.mrc")),
+    Row("numbers of filaments", "two with one, cbox",
+        lambda: {"a.cbox": CBOX_TUBES + _steps("{x} {y} 16 16 0.9 0")},
+        "convert a.cbox -o out.star", ("1 filament with a long step aside",)),
+    Row("numbers of filaments", "between two numbers",
+        lambda: {"f.star": loop(TUBES, _steps("M/a.mrc {x} {y} 1.5"))},
+        "convert f.star -o out.star", ("'1.5' for rlnHelicalTubeID",), ("wrote",), code=2),
+    Row("numbers of filaments", "no place along one",
+        lambda: {"f.star": loop(f"{TUBES} HelicalTrackLengthAngst",
+                                _steps("M/a.mrc {x} {y} 1 {x}").replace(" 30\n", " <NA>\n", 1))},
+        "convert f.star -o out.star", ("for rlnHelicalTrackLengthAngst in row",), ("wrote",),
+        code=2),
+    Row("folders of filaments", "pick", _filaments_in_o,
+        "pick M --diameter 56 --threads 1 -o o", ("o holds filaments",), code=2),
+    Row("folders of filaments", "watch", _filaments_in_o,
+        "watch M --diameter 56 --threads 1 --until 0.01 -o o", ("o holds filaments",), code=2),
+    Row("folders of filaments", "part", _filaments_in_o,
+        "pick M --diameter 56 --threads 1 --part 1/2 -o o", ("o holds filaments",), code=2),
+    Row("folders of filaments", "run",
+        lambda: {**_filaments_in_o(), "p.star": star()},
+        "run M --labels p.star --diameter 56 --threads 1 -o o", ("o holds filaments",),
+        (BEGINS,), code=2),
+    # Files to which something is appended.
+    Row("appended", "log, micrograph", dict, "check M --log-file M/a.mrc",
+        ("M/a.mrc exists and is not a log of heliodor",), code=2),
+    Row("appended", "log, table", lambda: {"p.star": star()}, "check M --log-file p.star",
+        ("p.star exists and is not a log",), code=2),
+    Row("appended", "events, micrograph", dict,
+        "watch M --diameter 56 --until 0.01 --threads 1 -o out --events M/a.mrc",
+        ("M/a.mrc exists and is not a file of events",), code=2),
+    # What a user says of picks contradicts itself, or concerns none.
+    Row("contradictions", "labels that are negatives, train", lambda: {"p.star": star()},
+        TRAIN + "p.star --negatives p.star", ("a particle cannot be a negative",), (BEGINS,),
+        code=2),
+    Row("contradictions", "labels that are negatives, pick", lambda: {"p.star": star()},
+        "pick M --diameter 56 --threads 1 --labels p.star --negatives p.star",
+        ("a particle cannot be a negative",), code=2),
+    Row("contradictions", "two offsets", lambda: {"o.txt": "1 M/a.mrc\n2 M/a.mrc\n"},
+        "pick M --diameter 56 --threads 1 --threshold-offsets o.txt",
+        ("two offsets of M/a.mrc",), code=2),
+    Row("names of none", "exclude", lambda: {"e.txt": "a\nM/a.mrc\nM/b.mrc\nM/c.mrc\n"},
+        "pick M --diameter 56 --threads 1 --exclude e.txt",
+        ("1 of the names in e.txt are of no micrograph given", "all micrographs are excluded"),
+        code=2),
+    Row("names of none", "exclude, filaments",
+        lambda: {"e.txt": "a.mrc\nM/a.mrc\nM/b.mrc\nM/c.mrc\n"},
+        "pick M --filaments --width 60 --threads 1 --exclude e.txt",
+        ("names are like M/a.mrc", "all micrographs are excluded"), code=2),
+    Row("names of none", "judge",
+        lambda: {"p.tsv": "micrograph\tx_px\ty_px\tscore\n"
+                 + "".join(f"{name}\t{100 + n}\t150\t{n}\n" for n in range(120)
+                           for name in ("M/a.mrc", "M/z.mrc"))},
+        "judge p.tsv --micrographs M --quick --diameter 56 --threads 1 -o out",
+        ("120 of 240 picks in p.tsv are on 1 micrograph not given (such as M/z.mrc)",), code=2),
 )  # fmt: skip
 
 

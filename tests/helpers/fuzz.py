@@ -399,19 +399,25 @@ def _found(name: str) -> MicrographResult:
     )
 
 
-def _version(path: Path) -> FileVersion | None:
+def version_of(path: Path) -> FileVersion | None:
+    """Return the version of a file as it is now."""
     return read_unchanged(path, lambda: None)[1]
 
 
 def _journals() -> dict[str, bytes]:
+    return {JOURNAL: journal_of(_MADE_WITH, PARTICLES, _found)}
+
+
+def journal_of(made_with: dict[str, Any], codec: Any, found: Callable[[str], Any]) -> bytes:
+    """Return a journal with all kinds of lines: results, and micrographs that crashed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        journal = Journal(folder, _MADE_WITH, PARTICLES)
+        journal: Journal[Any] = Journal(folder, made_with, codec)
         for source in _micrographs():
             (folder / source.name).write_bytes(_mrc())
             own = replace(source, path=folder / source.name)
             journal.mark_started(source.name, True)
-            journal.add(own, _found(source.name), _version(own.path))
+            journal.add(own, found(source.name), version_of(own.path))
             journal.write(folder / f"{source.output_stem}.star", "data_\n")
         journal.mark_started("good.mrc", True)
         journal.record_crash([own])
@@ -420,10 +426,11 @@ def _journals() -> dict[str, bytes]:
         text = re.sub(
             rb'"state": \[[^]]*\]', b'"state": [7, 8704, 9, 9]', (folder / JOURNAL).read_bytes()
         )
-        return {JOURNAL: re.sub(rb'"at": [0-9.]+', b'"at": 1.0', text)}
+        return re.sub(rb'"at": [0-9.]+', b'"at": 1.0', text)
 
 
-def _records() -> dict[str, bytes]:
+def records() -> dict[str, bytes]:
+    """Return records of the commands that can be repeated."""
     data, recipe, picking = DataSettings(24.0), TrainingSettings(epochs=2), PickSettings()
     given: dict[str, dict[str, Any]] = {
         "train": {
@@ -546,7 +553,8 @@ def table_changed(raw: bytes, random: Random) -> bytes:
             other = random.randrange(len(rows))
             rows[place], rows[other] = rows[other], row
         elif what == 9:
-            parts[cell] = (parts[cell] * random.choice((2, 500, 20_000)))[:300_000]
+            most = -(-300_000 // max(1, len(parts[cell])))
+            parts[cell] = (parts[cell] * min(random.choice((2, 500, 20_000)), most))[:300_000]
             rows[place] = "".join(parts)
         elif what == 10:
             rows[place : place + 1] = [row] * random.choice((2, 300))
@@ -947,7 +955,7 @@ def _as_resumed(path: Path) -> Any:
     journal.record_crash(sources)
     for source in sources:
         journal.mark_started(source.name, False)
-        journal.add(source, _found(source.name), _version(source.path))
+        journal.add(source, _found(source.name), version_of(source.path))
         journal.write(folder / f"{source.output_stem}.star", "data_\n")
     again = Journal(folder, _MADE_WITH, PARTICLES)
     assert all(again.has(source) for source in sources)
@@ -973,7 +981,7 @@ def _as_rerun(path: Path) -> Any:
     finally:
         train.train_network = kept
         torch.set_num_threads(1)
-        _emptied(out)
+        empty(out)
 
 
 # -------------------------------------------------------------------------- seeds
@@ -1066,7 +1074,7 @@ def _project_tables() -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _writing_only(out: Path) -> Iterator[None]:
+def writing_only(out: Path) -> Iterator[None]:
     """Notice what is written beside an output folder, or above the current folder."""
     around = Path.cwd().parent  # a folder that is of the test alone
 
@@ -1086,7 +1094,7 @@ def _writing_only(out: Path) -> Iterator[None]:
 
 def _as_checked(path: Path) -> Any:
     """Check a file, with micrographs and without."""
-    with _writing_only(Path.cwd() / "out"):
+    with writing_only(Path.cwd() / "out"):
         for micrographs in (None, ["M"]):
             found = project_check.check([path], micrographs, CheckSettings(headers_only=True))
             assert all(one.sentence and one.where for one in found)
@@ -1101,10 +1109,10 @@ def _as_converted(path: Path, micrographs: list[str] | None = None) -> Any:
     place = out / form if wanted.file_of else out / f"all{wanted.suffix}"
     settings = ConversionSettings(box_px=8 if form in ("box", "cbox") else None, trust=True)
     try:
-        with _writing_only(out):
+        with writing_only(out):
             convert([path], place, form, settings, micrographs)
     finally:
-        _emptied(out)
+        empty(out)
     return None
 
 
@@ -1119,7 +1127,7 @@ def _as_project(path: Path) -> Any:
         other = folder.parent / name
         if other != path and (not other.is_file() or other.read_bytes() != content):
             put(other, content)
-    with _writing_only(Path.cwd() / "out"):
+    with writing_only(Path.cwd() / "out"):
         found = project_check.check([folder], None, CheckSettings(headers_only=True))
     assert any("project: " in one.sentence for one in found)
     return None
@@ -1193,7 +1201,7 @@ KINDS = {
         Kind("model", _models, model_changed, (load_model, _as_shown)),
         Kind("sav", _savs, sav_changed, (read_topaz_model,)),
         Kind("journal", _journals, journal_changed, (_as_resumed,), needs_others=True),
-        Kind("run.json", _records, json_changed, (_as_rerun,), needs_others=True),
+        Kind("run.json", records, json_changed, (_as_rerun,), needs_others=True),
         Kind("made_with", _notes, json_changed, (read_made_with,)),
         Kind("check", _checked, any_changed, (_as_checked,), True, _corpus),
         Kind(
@@ -1263,7 +1271,7 @@ def _changed(kind: Kind, raw: bytes, random: Random) -> bytes:
     """Change what a file means, or its bytes where it has no meaning."""
     try:
         return kind.change(raw, random)
-    except (ValueError, KeyError, IndexError, UnicodeError, struct.error, csv.Error):
+    except (ValueError, LookupError, RecursionError, struct.error, csv.Error):
         return damaged(raw, random)
 
 
@@ -1345,10 +1353,11 @@ def _check_picks(value: Picks, path: Path) -> None:
         except BadInput:
             continue
         finally:
-            _emptied(out)
+            empty(out)
 
 
-def _emptied(folder: Path) -> None:
+def empty(folder: Path) -> None:
+    """Remove a folder if it is there."""
     import shutil
 
     if folder.exists():

@@ -34,14 +34,15 @@ from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.flip_y import read_height
-from helpers import fuzz
+from helpers import fuzz, fuzz_inputs
 from helpers.cpu_time import at_most_reference_work
 from helpers.file_bytes import stream
 
 #: Files of each kind; those that take some 50 ms each are fewer.
 COUNT, FEW = 200, 40
 SLOW = ("star", "star lists", "cbox", "via", "table", "@list", "box", "eman2", "check", "convert")
-SLOW += ("project",)
+SLOW += ("project", "filaments", "pairs", "convert filaments", "check filaments", "corrections")
+SLOW += ("judged series", "judged record", "app labels", "filament model")
 SEED = 11
 HANG_SECONDS = 60
 
@@ -62,16 +63,16 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path.cwd()
 
 
-@pytest.mark.parametrize("kind", fuzz.KINDS)
+@pytest.mark.parametrize("kind", fuzz_inputs.KINDS)
 def test_good_files_are_read(kind: str, work: Path) -> None:
-    for name, raw in fuzz.KINDS[kind].good().items():
+    for name, raw in fuzz_inputs.KINDS[kind].good().items():
         fuzz.put(work / name, raw)
-        assert fuzz.outcome(fuzz.KINDS[kind], work / name).said == fuzz.READ, name
+        assert fuzz.outcome(fuzz_inputs.KINDS[kind], work / name).said == fuzz.READ, name
 
 
-@pytest.mark.parametrize("kind", fuzz.KINDS)
+@pytest.mark.parametrize("kind", fuzz_inputs.KINDS)
 def test_wrong_files(kind: str, work: Path) -> None:
-    own = fuzz.KINDS[kind]
+    own = fuzz_inputs.KINDS[kind]
     wrong = []
     for number, (name, raw) in enumerate(fuzz.mutants(own, SEED, FEW if kind in SLOW else COUNT)):
         if own.needs_others:
@@ -86,7 +87,7 @@ def test_wrong_files(kind: str, work: Path) -> None:
 def test_the_same_seed_makes_the_same_files(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(1.7e9)  # packed files may hold the time
     monkeypatch.setattr(time, "time", lambda: next(clock))
-    for kind in fuzz.KINDS.values():
+    for kind in fuzz_inputs.KINDS.values():
         once = list(fuzz.mutants(kind, 3, 8))
         assert once == list(fuzz.mutants(kind, 3, 8))
         assert once[5:] == list(fuzz.mutants(kind, 3, 8, first=5))

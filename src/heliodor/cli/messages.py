@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from heliodor.errors import BadInput
 from heliodor.utils import console
+from heliodor.utils.files import refuse_other_content
 from heliodor.utils.settings import option
 
 _GROUP = "Messages"
@@ -59,6 +60,9 @@ class MessageSettings:
             level = "quiet" if self.quiet else "verbose"
         console.show_messages(level, self.progress, timed=True)
         if self.log_file is not None:
+            refuse_other_content(
+                self.log_file, rb"\d{4}-\d\d-\d\d ", "a log of heliodor", "log_file"
+            )
             try:
                 console.log_to_file(self.log_file)
             except OSError as error:

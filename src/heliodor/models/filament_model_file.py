@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def load_filament_model(path: str | Path) -> FilamentModel:
         fit its card.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # also for names that are too long
         raise BadInput(
             f"the model {path} does not exist; use the model.safetensors that"
             " heliodor train --filaments writes"

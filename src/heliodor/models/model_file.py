@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -219,7 +220,7 @@ def load_model(path: str | Path) -> Model:
         If the file is missing, damaged, not a heliodor model, or its weights do not fit its card.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # also for names that are too long
         raise BadInput(
             f"the model {path} does not exist; use the model.safetensors that training writes"
         )

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: A candidate and an annotation at most this many diameters apart are the same particle.
 SAME_DIAMETERS = 0.4
+#: A label and a negative this close are the same position, in pixels of the micrograph.
+SAME_POSITION_PX = 1.0
 
 
 def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.bool_]:
@@ -114,13 +116,24 @@ class Corrections:
         Raises
         ------
         BadInput
-            If a file cannot be read, or its names match the micrographs in two ways.
+            If a file cannot be read, its names match the micrographs in two ways, or a position is
+            that of a particle and of a negative.
         """
-        return cls(
+        found = cls(
             _read_positions(labels, sources),
             _read_positions(negatives, sources),
             {} if offsets is None else _read_offsets(Path(offsets), sources),
         )
+        none = np.zeros((0, 2))
+        for name, xy in found.particles.items():
+            both = near(xy, found.negatives.get(name, none), SAME_POSITION_PX)
+            if both.any():
+                x, y = xy[both][0]
+                raise BadInput(
+                    f"{labels} and {negatives} have the same positions (such as {x:g}, {y:g} on"
+                    f" {name}): a particle cannot be a negative; remove them from one of the files"
+                )
+        return found
 
     def without_cut_boxes(self, sources: Sequence[Source], box_px: int) -> Corrections:
         """Return the corrections without particles whose boxes an edge would cut off.
@@ -231,6 +244,8 @@ def _read_offsets(path: Path, sources: Sequence[Source]) -> dict[str, float]:
     names = {source.name for source in sources}
     found: dict[str, float] = {}
     for number, line in enumerate(read_lines(path), 1):
+        if line.lstrip().startswith("#"):
+            continue
         value, _, name = line.strip().partition("\t" if "\t" in line.strip() else " ")
         try:
             offset = float(value)
@@ -239,6 +254,11 @@ def _read_offsets(path: Path, sources: Sequence[Source]) -> dict[str, float]:
         if not math.isfinite(offset) or not name.strip():
             raise BadInput(
                 f"line {number} of {path} is not an offset and the name of a micrograph: {line!r}",
+                parameter="threshold_offsets",
+            )
+        if found.get(name.strip(), offset) != offset:
+            raise BadInput(
+                f"{path} has two offsets of {name.strip()}; remove one",
                 parameter="threshold_offsets",
             )
         found[name.strip()] = offset

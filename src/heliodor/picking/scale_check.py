@@ -69,6 +69,11 @@ def describe_wrong_scale(
     chosen = chosen[:MICROGRAPHS]
     diameter = model.card.diameter_angstrom
     width = math.sqrt(picked.store.get(chosen[0].name).area_angstrom2)
+    if not width:
+        return (
+            f"nothing can be picked on {chosen[0].name}: all of it is too near to an edge for the"
+            " box or the edge margin (--box-px, --edge-margin), or is contamination"
+        )
     if width < FEWEST_DIAMETERS * diameter:
         return (
             f"the micrographs are only about {width:,.0f} Å wide, too little for particles of"

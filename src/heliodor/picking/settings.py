@@ -167,7 +167,7 @@ class PickSettings:
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 <= value < 1e5:
                 raise BadInput(
-                    f"the {name.replace('_', ' ')} must be 0 Å or more, not {value:g}",
+                    f"the {name.replace('_', ' ')} must be from 0 to 100000 Å, not {value:g}",
                     parameter=name,
                 )
 

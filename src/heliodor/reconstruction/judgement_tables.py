@@ -137,7 +137,7 @@ def render_judgement(judgement: Judgement) -> str:
     if any(one.maps is not None and one.maps.reaches_nyquist for one in judgement.sets):
         lines.append("the resolution is limited by the pixel size of the images: --image-px")
     if judgement.junk_below is not None:
-        lines.append(f"below {judgement.junk_below:.3f}, most of the added picks are false")
+        lines.append(describe_junk(judgement.junk_below))
     if judgement.worse_below is not None:
         lines.append(f"below {judgement.worse_below:.3f}, added picks make the map worse")
     if (chosen := judgement.recommendation) is not None:
@@ -148,3 +148,10 @@ def render_judgement(judgement: Judgement) -> str:
 def spell_scatter(values: FloatArray, digits: int) -> str:
     """Return the mean and the standard deviation of the splits."""
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+
+
+def describe_junk(below: float) -> str:
+    """Return the sentence about the threshold below which most of the added picks are false."""
+    if math.isinf(below):
+        return "most of the picks are false, even those with the highest scores"
+    return f"below {below:.3f}, most of the added picks are false"

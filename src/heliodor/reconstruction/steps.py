@@ -69,7 +69,7 @@ def is_finished(work: Path, step: Step) -> bool:
     """Return whether a step was finished, with the same commands and inputs, and is whole."""
     try:
         record = json.loads((work / step.path(RECORD)).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     is_whole = all((work / step.path(name)).is_file() for name in step.keep or ())
     return is_whole and isinstance(record, dict) and record.get("key") == step.key

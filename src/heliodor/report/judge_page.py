@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from heliodor import __version__
-from heliodor.reconstruction.judgement_tables import OWN_AVERAGES, spell_scatter
+from heliodor.reconstruction.judgement_tables import OWN_AVERAGES, describe_junk, spell_scatter
 from heliodor.report.elements import Element, Figure, Paragraph, Section, Table
 from heliodor.report.figure_style import FONT_STACK
 from heliodor.report.judge_plots import draw_judgement
@@ -83,7 +83,8 @@ def _sentences(judgement: Judgement) -> list[Element]:
                 f"By the {name}: pick with --threshold {found.threshold:.3f}, as {found.reason}."
             )
     if judgement.junk_below is not None:
-        texts.append(f"Below {judgement.junk_below:.3f}, most of the added picks are false.")
+        sentence = describe_junk(judgement.junk_below)
+        texts.append(f"{sentence[0].upper()}{sentence[1:]}.")
     if judgement.worse_below is not None:
         texts.append(f"Below {judgement.worse_below:.3f}, added picks make the map worse.")
     if judgement.classes_by == "heliodor":

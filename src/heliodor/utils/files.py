@@ -252,3 +252,36 @@ def _list_places(name: str, table: Path) -> Iterator[Path]:
 def has_namesake_here(name: str, found: Path) -> bool:
     """Return whether the current folder has another file of this name than the one found."""
     return found != Path(name) and os.path.exists(name) and not os.path.samefile(name, found)
+
+
+def refuse_other_content(path: Path, begins_with: bytes, what: str, parameter: str) -> None:
+    """Refuse to append to a file that holds something else.
+
+    Parameters
+    ----------
+    path
+        The file; one that is missing or empty, or not a regular file, is accepted.
+    begins_with
+        A regular expression of how its content begins.
+    what
+        What it should hold, for the message.
+    parameter
+        The option with which it was named.
+
+    Raises
+    ------
+    BadInput
+        If it holds something else, or cannot be read.
+    """
+    try:
+        if not path.is_file():
+            return
+        with path.open("rb") as stream:
+            head = stream.read(256)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror})", parameter=parameter) from error
+    if head and re.match(begins_with, head) is None:
+        raise BadInput(
+            f"{path} exists and is not {what}, so nothing is appended to it; name another file",
+            parameter=parameter,
+        )

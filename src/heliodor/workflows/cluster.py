@@ -184,7 +184,7 @@ def _list_failed(path: Path) -> list[str]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return [str(row["micrograph"]) for row in record["failed"]]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadInput(f"{path} is not the record of a finished job") from error
 
 

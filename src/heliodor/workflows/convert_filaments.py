@@ -16,7 +16,7 @@ import numpy as np
 
 from heliodor.conventions import Shape
 from heliodor.data.coordinates import writers
-from heliodor.data.coordinates.formats import find_files, read_picks
+from heliodor.data.coordinates.formats import find_files, is_empty_coordinate_file, read_picks
 from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR, TUBE, HoldsFilaments
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.transforms import apply_frame
@@ -53,9 +53,26 @@ _OF_POINTS: Final = frozenset({"cbox", "cs"}) | FILAMENTS_ONLY
 
 
 def are_relion_segments(files: Sequence[Path]) -> bool:
-    """Return whether files hold helical segments with RELION's priors."""
+    """Return whether files hold helical segments with RELION's priors, each of them.
+
+    Raises
+    ------
+    BadInput
+        If a file cannot be read, or only some hold segments: the others' points are no segments.
+    """
+    filled = [file for file in files if not is_empty_coordinate_file(file)] or files
+    segments = [file for file in filled if _has_segments(file)]
+    if segments and len(segments) < len(filled):
+        other = next(file for file in filled if file not in segments)
+        raise BadInput(
+            f"{segments[0]} holds helical segments, and {other} does not; convert them one by one"
+        )
+    return bool(segments)
+
+
+def _has_segments(file: Path) -> bool:
     try:
-        extra = read_picks(files, True, filaments=True).extra
+        extra = read_picks([file], True, filaments=True).extra
     except HoldsFilaments:
         return False
     return TUBE in extra and PSI_PRIOR in extra

@@ -111,7 +111,7 @@ def evaluate_filament_files(
 
 def _use_source_names(table: Filaments, sources: Sequence[Source], where: str | Path) -> Filaments:
     """Return filaments under the names of the micrographs that are evaluated."""
-    matches = match_names(table.micrographs, sources)
+    matches = match_names(table.micrographs, sources, table.file_stems)
     if table.micrographs and not matches:
         raise BadInput(
             f"{where} has no filaments on the micrographs to evaluate: it has micrographs like"

@@ -13,6 +13,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import CANDIDATES, mask_selected, read_picks
+from heliodor.data.coordinates.labels import mask_repeated
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.name_matching import match_names
@@ -28,6 +29,8 @@ from heliodor.reconstruction.micrograph_table import (
     check_one_pixel_size,
     open_micrograph,
 )
+from heliodor.utils.console import count_of
+from heliodor.utils.json_schema import model_of_dataclass, validate
 from heliodor.workflows.adapt import NAME as ADAPTED
 from heliodor.workflows.judge_settings import JudgeSettings
 
@@ -127,6 +130,12 @@ def read_judged_picks(
         thresholds = thresholds or _choose_thresholds(_selected_scores(candidates))
         picks = candidates.select(candidates.score >= thresholds[-1])
     check_number(len(picks), where)
+    repeated = sum(int(mask_repeated(picks.xy_px[rows]).sum()) for _, rows in picks.rows())
+    if repeated:
+        log.warning(
+            f"{repeated} of {len(picks)} picks in {where} repeat others, in the same pixel; they"
+            " are judged as particles of their own"
+        )
     usable, failures = _open_all(picks, sources, pixel_size_angstrom, for_relion)
     if not usable:
         reason = f": {failures[0].reason}" if failures else ""
@@ -174,6 +183,17 @@ def match_picks(
         for name, table in picks.split_by_micrograph()
         if name in matches
     ]
+    missing = [
+        (name, len(table))
+        for name, table in picks.split_by_micrograph()
+        if name not in matches and len(table)
+    ]
+    if missing and any(map(len, tables)):
+        log.warning(
+            f"{sum(count for _, count in missing)} of {len(picks)} picks in {where} are on"
+            f" {count_of(len(missing), 'micrograph')} not given (such as {missing[0][0]}), and are"
+            " not judged"
+        )
     if not any(map(len, tables)):
         raise BadInput(
             f"{where} has no picks on the micrographs given: it has micrographs like"
@@ -228,11 +248,13 @@ def _read_series(folder: Path) -> tuple[float, ...]:
     path = folder / "series.tsv" if folder.is_dir() else folder.parent / "series.tsv"
     if not path.is_file() or not (folder.is_dir() or folder.name == CANDIDATES):
         return ()
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     try:
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         column = rows[0].index("threshold")
         values = [float(row[column]) for row in rows[1:]]
-    except (ValueError, IndexError) as error:
+        if not np.isfinite(values).all():
+            raise ValueError("a threshold is not finite")
+    except (OSError, ValueError, IndexError) as error:
         raise BadInput(f"{path} is not a series of heliodor pick; give --thresholds") from error
     return tuple(sorted({*values}, reverse=True))
 
@@ -246,7 +268,7 @@ def find_picker(where: Path) -> Picker | None:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         command, arguments = record["command"], record["arguments"]
         base = Path(record["directory"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if command not in ("pick", "run") or not isinstance(arguments, dict):
         return None
@@ -254,10 +276,11 @@ def find_picker(where: Path) -> Picker | None:
         model = _load_model(folder, base, command, arguments)
         names = {each.name for each in fields(PickSettings)} - {"mask"}
         given = {key: value for key, value in arguments.items() if key in names}
+        validate(model_of_dataclass(PickSettings), given, "its record")
         mask = arguments.get("mask")
         masks = [str(base / one) for one in ([mask] if isinstance(mask, str) else mask or [])]
         return Picker(model, PickSettings(**given, mask=masks or None))
-    except (BadInput, TypeError) as error:
+    except (BadInput, OSError, ValueError, TypeError) as error:
         log.warning(
             f"candidates with reversed contrast are not looked for, as the model of {folder}"
             f" cannot be used ({error})"

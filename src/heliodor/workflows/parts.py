@@ -47,7 +47,7 @@ from heliodor.utils.files import (
 from heliodor.utils.hashing import digest
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.app_scores import take_app_scores
-from heliodor.workflows.pick import OutputFiles, pick_and_record, remove_outputs
+from heliodor.workflows.pick import OutputFiles, pick_and_record, refuse_filaments, remove_outputs
 from heliodor.workflows.picking_job import PickingJob
 from heliodor.workflows.picking_setup import PickAdditions, PickRequest, prepare_picking
 from heliodor.workflows.run_record import RunRecord
@@ -156,6 +156,7 @@ def pick_part(
         )
     loaded = request.load_model()
     folder = create_output_folder(out)
+    refuse_filaments(folder)
     where = create_subfolder(folder, FOLDER).absolute()
     sources = request.leave_out(find_sources(request.micrographs))
     additions = request.read_additions(sources)

@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The table of the axes of filaments, the result of tracing them.
+FILAMENTS_STAR = "filaments.star"
 #: The results of all micrographs together.
 LISTS = ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html")
 
@@ -145,6 +147,7 @@ def pick(
     loaded = request.load_model()
     folder = create_output_folder(out)
     with lock_for_picking(folder):
+        refuse_filaments(folder)
         given = find_sources(micrographs)
         sources = request.leave_out(given)
         additions = request.read_additions(sources)
@@ -153,6 +156,14 @@ def pick(
         remove_outputs(folder, given, {source.name for source in sources})
         forget_job(folder)
     return picked
+
+
+def refuse_filaments(folder: Path) -> None:
+    """Refuse a folder with picked filaments, whose files would stay beside the particles."""
+    if (folder / FILAMENTS_STAR).exists():
+        raise BadInput(
+            f"{folder} holds filaments; choose another folder for particles", parameter="out"
+        )
 
 
 def remove_outputs(folder: Path, given: Sequence[Source], kept: Container[str]) -> None:

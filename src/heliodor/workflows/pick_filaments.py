@@ -36,14 +36,14 @@ from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.console import count_of
 from heliodor.utils.files import create_output_folder, write_text
-from heliodor.workflows.pick import lock_for_picking
+from heliodor.workflows.pick import FILAMENTS_STAR, lock_for_picking
 from heliodor.workflows.run_record import RunRecord, write_failures
 from heliodor.workflows.tracing_setup import FilamentRequest, TracingSetup
 
 log = logging.getLogger(__name__)
 
 #: The files of the result.
-FILAMENTS_STAR, SEGMENTS_STAR, TABLE = "filaments.star", "segments.star", "micrographs.tsv"
+SEGMENTS_STAR, TABLE = "segments.star", "micrographs.tsv"
 #: Formats in which each straight part of an axis is a helix of its own for the program that reads
 #: it; how far such parts may be from the axis, in widths.
 OF_STRAIGHT_PARTS, PART_WIDTHS = ("start-end", "box"), 0.1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -287,6 +287,7 @@ class PickingJob:
         names = {each.name for each in fields(PickSettings)}
         settings = PickSettings(**{name: values[name] for name in names & values.keys()})
         own = {each.name for each in fields(PickRequest)} - {"settings"}
+        _refuse_missing(own, values, subject)
         return PickRequest(settings=settings, **{name: values[name] for name in own})
 
     @property
@@ -306,6 +307,7 @@ class PickingJob:
         stored = validate(_StoredFilamentRequest, values, subject)
         validate(model_of_dataclass(FilamentSettings), values, subject)
         names = [each.name for each in fields(FilamentSettings)]
+        _refuse_missing(names, values, subject)
         return FilamentRequest(
             stored.model,
             stored.micrographs,
@@ -341,3 +343,8 @@ class PickingJob:
         with chdir(self.directory):
             typed = Path(self.out)
             yield typed if typed.is_dir() and os.path.samefile(typed, absolute) else absolute
+
+
+def _refuse_missing(names: Iterable[str], values: Mapping[str, Any], subject: str) -> None:
+    if missing := sorted({*names} - values.keys()):
+        raise BadInput(f"{subject} is damaged: it has no {missing[0]}; run all parts again")

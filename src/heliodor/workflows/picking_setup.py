@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heliodor.data.micrographs.relion_project import RelionProject
-from heliodor.data.micrographs.sources import MicrographInputs, Source, leave_out, read_names
+from heliodor.data.micrographs.sources import MicrographInputs, Source, leave_out_listed
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
@@ -82,9 +82,9 @@ class PickRequest:
         BadInput
             If none is left, or the list cannot be read.
         """
-        return (
-            list(sources) if self.exclude is None else leave_out(sources, read_names(self.exclude))
-        )
+        if self.exclude is None:
+            return list(sources)
+        return leave_out_listed(sources, self.exclude)
 
     def read_additions(self, sources: Sequence[Source]) -> PickAdditions:
         """Return what the user adds to the results of the micrographs.

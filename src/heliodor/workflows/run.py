@@ -40,6 +40,7 @@ from heliodor.workflows.ground_truth import (
 from heliodor.workflows.pick import (
     lock_for_picking,
     pick_step,
+    refuse_filaments,
     write_report_and_record,
 )
 from heliodor.workflows.report_content import build_report_content
@@ -157,6 +158,7 @@ def run(
     record = RunRecord("run", arguments, command_line)
     folder = create_output_folder(out)
     with lock_for_picking(folder):
+        refuse_filaments(folder)
         trained = train_step(
             micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,
             compute.array_store(folder),
@@ -219,6 +221,7 @@ def train_for_run(
     )
     folder = create_output_folder(out)
     with lock_for_picking(folder):
+        refuse_filaments(folder)
         trained = train_step(
             micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,
             compute.array_store(folder),

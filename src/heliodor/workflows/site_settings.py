@@ -63,7 +63,7 @@ class SettingsFile:
             raise BadInput(f"{self.path} cannot be read ({reason})") from error
         try:
             content = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{self.path} is not TOML ({error})") from error
         for name in content:
             if name != TABLE or not isinstance(content[name], dict):

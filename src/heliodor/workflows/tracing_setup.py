@@ -14,8 +14,7 @@ from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
     find_sources,
-    leave_out,
-    read_names,
+    leave_out_listed,
 )
 from heliodor.picking.filaments.batch import MicrographTracer, Predictor, TracedMicrograph
 from heliodor.picking.filaments.resuming import ResumableTracing
@@ -73,7 +72,7 @@ class FilamentRequest:
         """
         if self.exclude is None:
             return list(sources)
-        return leave_out(sources, read_names(self.exclude))
+        return leave_out_listed(sources, self.exclude)
 
     def find_sources(self) -> list[Source]:
         """Return the micrographs without those that the user excludes.

@@ -199,7 +199,7 @@ def _assign(
     """Return the labels of each micrograph that has some."""
     if not len(table):
         raise BadInput(f"{labels} contains no filaments; label some first")
-    matches = match_names(table.micrographs, sources)
+    matches = match_names(table.micrographs, sources, table.file_stems)
     own = {name: filaments for name, filaments in table.split_by_micrograph() if len(filaments)}
     missing = [name for name in own if name not in matches]
     if len(missing) == len(own):

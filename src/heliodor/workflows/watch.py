@@ -39,9 +39,14 @@ from heliodor.picking.journal import PARTICLES, MicrographResult, Session
 from heliodor.picking.output_files import autopick_name, coordinate_text
 from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_watch_page
 from heliodor.utils.compute import ComputeSettings
-from heliodor.utils.files import create_output_folder, write_text
+from heliodor.utils.files import create_output_folder, refuse_other_content, write_text
 from heliodor.utils.hashing import read_file_state
-from heliodor.workflows.pick import OutputFiles, lock_for_picking, pick_and_record
+from heliodor.workflows.pick import (
+    OutputFiles,
+    lock_for_picking,
+    pick_and_record,
+    refuse_filaments,
+)
 from heliodor.workflows.picking_setup import PickingSetup, PickRequest, prepare_picking
 from heliodor.workflows.run_record import RunRecord
 
@@ -111,6 +116,7 @@ def watch(
     loaded = request.load_model()
     folder = create_output_folder(out)
     with lock_for_picking(folder):
+        refuse_filaments(folder)
         record = RunRecord("pick", request.as_arguments(compute), command_line)
         setup = prepare_picking(request, loaded, [], folder, compute, record)
         watcher = _Watcher(request, compute, folder, command_line, setup, EventWriter(events))
@@ -151,6 +157,10 @@ class EventWriter:
 
     #: None: standard output.
     path: Path | None
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            refuse_other_content(self.path, rb'\{"event": ', "a file of events", "events")
 
     def write(self, event: str, **values: Any) -> None:
         """Write a line.

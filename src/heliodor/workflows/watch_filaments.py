@@ -29,9 +29,8 @@ from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_wat
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.console import count_of
 from heliodor.utils.files import create_output_folder, write_text
-from heliodor.workflows.pick import lock_for_picking
+from heliodor.workflows.pick import FILAMENTS_STAR, lock_for_picking
 from heliodor.workflows.pick_filaments import (
-    FILAMENTS_STAR,
     SEGMENTS_STAR,
     TABLE,
     FilamentPicks,

@@ -96,6 +96,14 @@ def test_a_log_file_has_all_messages_of_several_commands(labels):
     assert {line.split()[2] for line in lines} <= {"debug", "info", "warning", "error"}
 
 
+@pytest.mark.parametrize("content", [b"MRC\0", b"data_\n", b"mine\n"])
+def test_nothing_is_appended_to_a_file_that_is_no_log(labels, content):
+    path = labels / "other"
+    path.write_bytes(content)
+    assert "is not a log of heliodor" in check(labels, "--log-file", path).sentence
+    assert path.read_bytes() == content
+
+
 def test_details_are_shown_on_request(labels):
     out = labels / "out"
     result = done("pick", labels / "m", "--diameter", 40, "-o", out, "--verbose")

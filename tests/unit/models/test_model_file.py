@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from heliodor.data.micrographs.modes import NORMALIZATION_MODES, NormalizationMode
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
+from heliodor.models.filament_model_file import load_filament_model
 from heliodor.models.model_file import (
     MODEL_FORMAT,
     Model,
@@ -417,3 +418,9 @@ def test_a_card_is_strict_json(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         save_model(tmp_path / "m.safetensors", broken)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("load", [load_model, load_filament_model])
+def test_a_name_that_is_too_long_is_of_no_model(load) -> None:
+    with pytest.raises(BadInput, match="does not exist"):
+        load("x" * 5000)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import Source
+from heliodor.errors import BadInput
 from heliodor.picking.contamination import DISTANCE, ContaminationMask
 from heliodor.picking.corrections import (
     NO_CORRECTIONS,
@@ -86,6 +87,24 @@ def test_positions_are_read_by_the_names_of_the_micrographs(
     assert not found.negatives
     assert "1 positions" in caplog.text
     assert SAME_DIAMETERS == 0.4
+
+
+def test_a_position_cannot_be_a_particle_and_a_negative(tmp_path: Path) -> None:
+    head = "micrograph\tx_px\ty_px\n"
+    (tmp_path / "labels.tsv").write_text(f"{head}a.mrc\t1\t2\na.mrc\t30\t40\n")
+    (tmp_path / "negatives.tsv").write_text(f"{head}a.mrc\t30.4\t40\n")
+    source = Source("a.mrc", tmp_path / "a.mrc", "a")
+    with pytest.raises(BadInput, match=r"the same positions \(such as 30, 40 on a\.mrc\)"):
+        Corrections.read(tmp_path / "labels.tsv", tmp_path / "negatives.tsv", [source])
+
+
+def test_offsets_have_one_line_per_micrograph_and_may_have_comments(tmp_path: Path) -> None:
+    path, source = tmp_path / "offsets.txt", Source("a.mrc", tmp_path / "a.mrc", "a")
+    path.write_text("# mine\n\n0.5\ta.mrc\n0.5 a.mrc\n")
+    assert Corrections.read(None, None, [source], path).offsets == {"a.mrc": 0.5}
+    path.write_text("0.5\ta.mrc\n1\ta.mrc\n")
+    with pytest.raises(BadInput, match=r"two offsets of a\.mrc"):
+        Corrections.read(None, None, [source], path)
 
 
 @given(

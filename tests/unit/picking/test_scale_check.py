@@ -51,6 +51,14 @@ def test_a_diameter_as_large_as_the_micrograph(micrographs: Path, tmp_path: Path
     assert "too little for particles of 1200 Å" in said
 
 
+def test_a_box_as_large_as_the_micrograph(micrographs: Path, tmp_path: Path) -> None:
+    said = done(
+        "pick", micrographs, "--diameter", DIAMETER, "--box-px", 9000, "-o", tmp_path / "out"
+    ).err
+    assert "nothing can be picked on" in said
+    assert "too near to an edge for the box" in said
+
+
 def test_empty_micrographs_show_no_size(tmp_path: Path) -> None:
     settings = SimulationSettings(
         count=2, shape=(320, 320), pixel_size_angstrom=5.0, seed=4, particles_per_micrograph=0

@@ -19,6 +19,7 @@ from heliodor.reconstruction.judgement import (
 )
 from heliodor.reconstruction.judgement_tables import (
     as_dict,
+    describe_junk,
     render_bins,
     render_judgement,
     render_sets,
@@ -82,6 +83,8 @@ def test_thresholds_below_which_picks_do_harm_are_found() -> None:
     assert find_junk_below(FALLING) == 1
     assert find_junk_below(FALLING[:3]) is None
     assert find_junk_below(bins((1, 50, 0.9))) == INF
+    assert describe_junk(INF) == "most of the picks are false, even those with the highest scores"
+    assert describe_junk(1.0) == "below 1.000, most of the added picks are false"
     worse = sets((2, 100, [0.05, 0.051]), (1, 200, [0.06, 0.061]), (0, 300, [0.05, 0.051]))
     assert find_worse_below(worse) == 1
     assert find_worse_below(worse[:2]) is None

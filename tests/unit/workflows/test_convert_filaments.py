@@ -189,3 +189,16 @@ def test_threshold_is_of_the_mean_score_of_a_filament(folder):
     assert [one.tube_id for one in read_filaments("kept.star")] == [2, 3]
     with pytest.raises(BadInput, match="pixel size"):
         convert(["scored.star"], Path("s.star"), settings=ConversionSettings(segments_angstrom=9))
+
+
+def test_segments_are_not_joined_with_axes_as_if_these_were_segments(folder):
+    done("convert", "axes.star", "-o", "segments.star", "--to", "star", "--segments", 20)
+    said = call("convert", "segments.star", "axes.star", "-o", "all.star").sentence
+    assert said == (
+        "segments.star holds helical segments, and axes.star does not; convert them one by one"
+    )
+    assert not Path("all.star").exists()
+    done("convert", "segments.star", "-o", "again.star")
+    assert len(read_picks("again.star", filaments=True)) == len(
+        read_picks("segments.star", filaments=True)
+    )

@@ -57,6 +57,18 @@ def test_picks_of_which_some_have_no_score_are_refused(folder: Path) -> None:
         read_judged_picks(save(np.append(np.arange(119.0), np.nan)), "*.mrc", QUICK, None)
 
 
+def test_repeated_picks_and_those_on_other_micrographs_are_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(4)
+    own = Picks.on("a.mrc", random.uniform(8, 90, (120, 2)), np.arange(120.0))
+    other = Picks.on("z.mrc", own.xy_px[:7], own.score[:7])
+    write_table(Path("p.tsv"), Picks.concatenate([own, own.select(np.arange(3)), other]), "\t")
+    assert len(read_judged_picks("p.tsv", "*.mrc", QUICK, None).picks) == 123
+    assert "7 of 130 picks in p.tsv are on 1 micrograph not given (such as z.mrc)" in caplog.text
+    assert "of 123 picks in p.tsv repeat others" in caplog.text
+
+
 def test_too_few_picks_are_refused(folder: Path) -> None:
     with pytest.raises(BadInput, match="has 99 picks at or above"):
         read_judged_picks(save(np.arange(99.0)), "*.mrc", QUICK, None)
@@ -66,9 +78,10 @@ def test_a_series_that_is_not_one_is_refused(folder: Path) -> None:
     Path("picks").mkdir()
     picks = Picks.on("a.mrc", np.full((120, 2), 9.0), np.arange(120.0))
     write_table(Path("picks/picks.tsv"), picks, "\t")
-    Path("picks/series.tsv").write_text("set\tnumber\n1\t2\n")
-    with pytest.raises(BadInput, match=r"series.tsv is not a series"):
-        read_judged_picks("picks", "*.mrc", QUICK, None)
+    for text in (b"set\tnumber\n1\t2\n", b"threshold\n\xff\n", b"threshold\nnan\n", b""):
+        Path("picks/series.tsv").write_bytes(text)
+        with pytest.raises(BadInput, match=r"series.tsv is not a series"):
+            read_judged_picks("picks", "*.mrc", QUICK, None)
 
 
 def record(folder: Path, **arguments: object) -> None:
@@ -87,12 +100,25 @@ def test_the_picker_is_that_of_the_record(folder: Path) -> None:
 
 
 def test_a_model_that_is_gone_is_mentioned(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    record(folder, model="gone.safetensors")
+    for name in ("gone.safetensors", "a" * 300):
+        caplog.clear()
+        record(folder, model=name)
+        assert find_picker(folder) is None
+        assert "cannot be used" in caplog.text
+
+
+def test_settings_that_are_none_are_mentioned(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(folder, model=None, diameter_angstrom=140.0, exclusion_radius_angstrom="wide")
     assert find_picker(folder) is None
-    assert "cannot be used" in caplog.text
+    assert "exclusion_radius" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"command": "train", "arguments": {}}', "{"])
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"command": "train", "arguments": {}}', "{", DEEP])
 def test_other_records_are_no_picker(folder: Path, text: str) -> None:
     (folder / "run.json").write_text(text)
     assert find_picker(folder) is None

@@ -497,6 +497,9 @@ def test_a_damaged_job_is_one_error(project: Path) -> None:
                 assert "out/.picking/job.json" in call(*words).sentence
     path.write_text(json.dumps({**whole, "arguments": {**whole["arguments"], "adapt": 3}}))
     assert "out/.picking/job.json has an invalid value of adapt" in call("merge", "out").sentence
+    without = {k: v for k, v in whole["arguments"].items() if k != "threshold_offsets"}
+    path.write_text(json.dumps({**whole, "arguments": without}))
+    assert "job.json is damaged: it has no threshold_offsets" in call("merge", "out").sentence
     path.write_text(json.dumps(whole))
     job = PickingJob.read(Path("out"))
     assert job is not None

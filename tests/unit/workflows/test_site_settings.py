@@ -73,6 +73,7 @@ def test_without_the_variable_of_the_desktop_standard_the_users_file_is_in_its_u
         (b"[cluster]\npartition = 3\n", "must be a text, not 3"),
         (b"[cluster]\nsetup = [1]\n", "must be a text or a list of texts, not [1]"),
         (b"[cluster\n", "is not TOML"),
+        (b"[cluster]\njobs = " + b"9" * 20_000 + b"\n", "is not TOML"),
         (b"\xff", "cannot be read (it is not a text in UTF-8)"),
     ],
 )

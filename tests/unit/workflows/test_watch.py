@@ -20,7 +20,7 @@ from heliodor.utils.compute import ComputeSettings
 from heliodor.workflows import watch as module
 from heliodor.workflows.pick import pick
 from heliodor.workflows.picking_setup import PickRequest
-from heliodor.workflows.watch import watch
+from heliodor.workflows.watch import EventWriter, watch
 from helpers.cli import call
 from helpers.networks import model, scrambled
 
@@ -279,3 +279,15 @@ def test_a_model_that_cannot_be_used_is_not_taken(folder: Path, recorded: list[P
     thread.join()
     assert "model" not in [event["event"] for event in events]
     assert [event["event"] for event in events].count("picked") == 1
+
+
+def test_events_are_not_appended_to_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrc"
+    path.write_bytes(b"MRC\0")
+    with pytest.raises(BadInput, match="is not a file of events"):
+        EventWriter(path)
+    assert path.read_bytes() == b"MRC\0"
+    own = tmp_path / "events.jsonl"
+    for _ in range(2):
+        EventWriter(own).write("picked", micrograph="a.mrc")
+    assert len(own.read_text().splitlines()) == 2

@@ -80,7 +80,9 @@ class Authorship:
         self._before = "" if text.endswith("\n") or not text else "\n"
         for line in text.splitlines():
             # A line that is not complete is left out.
-            with suppress(ValueError, LookupError, TypeError, AttributeError):
+            with suppress(
+                ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError
+            ):
                 self._take(json.loads(line))
 
     def _take(self, value: Mapping[str, Any]) -> None:

@@ -263,7 +263,7 @@ def import_filaments(state: ProjectState, work: FilamentWork, labels: str) -> No
             parameter="labels",
         )
     table = read_filaments(labels)
-    matches = match_names(table.micrographs, state.sources)
+    matches = match_names(table.micrographs, state.sources, table.file_stems)
     kept = tuple(one for one in table if one.micrograph in matches)
     if not kept:
         raise BadInput(f"{labels} has no filaments on the micrographs given", parameter="labels")

@@ -146,7 +146,8 @@ def assign_labels(
     Raises
     ------
     BadInput
-        If there are no labels or negatives (if given), or none belongs to the micrographs.
+        If there are no labels or negatives (if given), none belongs to the micrographs, or a label
+        is in the same pixel as a negative.
     """
     own, sizes, notes = _group_by_source(labels, sources, "labels", pixel_size_angstrom)
     against: dict[Source, FloatArray] = {}
@@ -156,6 +157,8 @@ def assign_labels(
         )
         notes += more
         sizes = of_negatives | sizes
+        for source in own.keys() & against.keys():
+            _refuse_same_positions(source, own[source], against[source])
         lost = sum(len(xy) for source, xy in against.items() if source not in own)
         if lost:
             notes.append(
@@ -167,6 +170,16 @@ def assign_labels(
         LabeledSource(source, own.get(source, none), sizes.get(source), against.get(source, none))
         for source in sources
     ], notes
+
+
+def _refuse_same_positions(source: Source, xy: FloatArray, others: FloatArray) -> None:
+    both = mask_repeated(np.concatenate([others, xy]))[len(others) :]
+    if both.any():
+        x, y = xy[both][0]
+        raise BadInput(
+            f"{np.count_nonzero(both)} labels on {source.name} are negatives too (such as"
+            f" {x:g}, {y:g}): a particle cannot be a negative; remove them from one of the files"
+        )
 
 
 def _group_by_source(

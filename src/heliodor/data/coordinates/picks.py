@@ -127,7 +127,7 @@ class Picks:
             np.concatenate([t.xy_px for t in tables]),
             np.concatenate([t.score for t in tables]),
             extra,
-            _join_stems(pair for table in tables for pair in table.file_stems.items()),
+            join_stems(pair for table in tables for pair in table.file_stems.items()),
         )
 
     def rename_micrographs(self, names: Sequence[str]) -> Picks:
@@ -139,7 +139,7 @@ class Picks:
         place = np.array([order.setdefault(name, len(order)) for name in names], dtype=np.intp)
         index = place[self.micrograph_index]
         pairs = zip(self.micrographs, names, strict=True)
-        stems = _join_stems((new, self.file_stems.get(old, ())) for old, new in pairs)
+        stems = join_stems((new, self.file_stems.get(old, ())) for old, new in pairs)
         return Picks(tuple(order), index, self.xy_px, self.score, self.extra, stems)
 
     def select(self, choice: NDArray[np.bool_] | IndexArray) -> Picks:
@@ -286,7 +286,7 @@ class Picks:
         return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
 
 
-def _join_stems(pairs: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+def join_stems(pairs: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
     """Return all file stems of each micrograph that has some."""
     joined: dict[str, tuple[str, ...]] = {}
     for name, stems in pairs:

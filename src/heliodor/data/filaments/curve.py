@@ -35,16 +35,31 @@ class AxisCurve:
         return np.asarray(self._spline(self._parameter_at(along_px)))
 
     def directions(self, along_px: FloatArray) -> FloatArray:
-        """Return the directions (x, y) of the curve at distances from the start, length 1."""
-        slopes = np.asarray(self._spline(self._parameter_at(along_px), 1))
+        """Return the directions (x, y) of the curve at distances from the start, length 1.
+
+        Where the curve turns back at a point, it is the direction in which it arrives there.
+        """
+        parameters = self._parameter_at(along_px)
+        slopes = np.asarray(self._spline(parameters, 1))
+        still = np.hypot(*slopes.T) == 0.0
+        if still.any():
+            step = 1e-3 * (self._parameters[-1] - self._parameters[0])
+            there = np.maximum(parameters[still], self._parameters[0] + step)
+            slopes[still] = self._spline(there) - self._spline(there - step)
         return np.asarray(slopes / np.hypot(*slopes.T)[:, None])
 
     def curvatures(self, along_px: FloatArray) -> FloatArray:
-        """Return the curvature (1 / radius in pixels) at distances from the start, shape (m,)."""
+        """Return the curvature (1 / radius in pixels) at distances from the start, shape (m,).
+
+        It is infinite where the curve turns back at a point.
+        """
         parameters = self._parameter_at(along_px)
         dx, dy = np.asarray(self._spline(parameters, 1)).T
         ddx, ddy = np.asarray(self._spline(parameters, 2)).T
-        return np.asarray(np.abs(dx * ddy - dy * ddx) / np.hypot(dx, dy) ** 3)
+        speed = np.hypot(dx, dy)
+        curvature = np.full(len(speed), np.inf)
+        across = np.abs(dx * ddy - dy * ddx)
+        return np.asarray(np.divide(across, speed**3, out=curvature, where=speed > 0.0))
 
     def resample(self, spacing_px: float) -> FloatArray:
         """Return points at equal distances along the curve, its ends among them.

@@ -11,7 +11,14 @@ import numpy as np
 
 from heliodor.conventions import FloatArray, Shape
 from heliodor.data.coordinates.formats.filament_columns import TUBE
-from heliodor.data.coordinates.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
+from heliodor.data.coordinates.picks import (
+    BOX,
+    HEIGHT,
+    PIXEL_SIZE,
+    WIDTH,
+    Picks,
+    join_stems,
+)
 from heliodor.data.filaments.geometry import crop_axis, measure_length
 from heliodor.errors import BadInput
 
@@ -88,6 +95,8 @@ class Filaments:
     pixel_sizes: Mapping[str, float] = field(default_factory=dict)
     #: (height, width) of micrographs, where known.
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    #: As of `heliodor.data.coordinates.picks.Picks`.
+    file_stems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len({*self.micrographs}) != len(self.micrographs):
@@ -112,7 +121,8 @@ class Filaments:
         joined = make_tubes_different([one for table in tables for one in table])
         sizes = {k: v for table in tables for k, v in table.pixel_sizes.items()}
         shapes = {k: v for table in tables for k, v in table.shapes.items()}
-        return cls(tuple(names), tuple(joined), sizes, shapes)
+        stems = join_stems(pair for table in tables for pair in table.file_stems.items())
+        return cls(tuple(names), tuple(joined), sizes, shapes, stems)
 
     def split_by_micrograph(self) -> Iterator[tuple[str, tuple[Filament, ...]]]:
         """Yield the name of each micrograph with its filaments, in stable order."""
@@ -145,6 +155,7 @@ class Filaments:
             tuple(make_tubes_different(renamed)),
             {new.get(name, name): size for name, size in self.pixel_sizes.items()},
             {new.get(name, name): shape for name, shape in self.shapes.items()},
+            join_stems((new.get(name, name), stems) for name, stems in self.file_stems.items()),
         )
 
     def crop(self) -> Filaments:
@@ -202,7 +213,8 @@ def to_points(table: Filaments) -> Picks:
             WIDTH: np.array([table.shapes.get(name, (None,))[-1] for name in names], dtype=object),
         },
     )
-    return Picks.concatenate([Picks.empty(table.micrographs), points])
+    listed = replace(Picks.empty(table.micrographs), file_stems=table.file_stems)
+    return Picks.concatenate([listed, points])
 
 
 def from_points(points: Picks) -> Filaments:
@@ -234,4 +246,5 @@ def from_points(points: Picks) -> Filaments:
         tuple(filaments),
         points.first_positive_values(PIXEL_SIZE),
         shapes,
+        points.file_stems,
     )

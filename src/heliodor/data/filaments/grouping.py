@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,14 @@ def _group_rows(
     for tube, own in tubes.items():
         order = np.array(own)
         if place is not None:
-            along = np.array([parse_number(picks.extra[place][row]) for row in own])
+            along = np.array([_read_place(picks.extra[place][row]) for row in own])
+            unknown = np.isnan(along)
+            if unknown.any() and not unknown.all():
+                row = own[int(np.argmax(unknown))]
+                raise BadInput(
+                    f"{path} has {str(picks.extra[place][row])[:80]!r} for {place} in row"
+                    f" {row + 1}, where a distance is expected; fix or remove the row"
+                )
             order = order[np.argsort(along, kind="stable")]
         groups.append((tube, order))
     return groups
@@ -104,16 +112,23 @@ def _group_rows(
 
 def _read_identity(picks: Picks, row: int, path: Path, identity: str) -> int:
     value = picks.extra[identity][row]
-    try:
+    if isinstance(value, int | np.integer):
         return int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = parse_number(value)
+    try:
+        return int(str(value))  # exact, however large
+    except ValueError:
+        number = _read_place(value)
     if not number.is_integer():
         raise BadInput(
             f"{path} has {str(value)[:80]!r} for {identity} in row {row + 1}, which is not the"
             " number of a filament; fix or remove the row"
         )
     return int(number)
+
+
+def _read_place(value: Any) -> float:
+    """Return a number; nan for anything else, among it numbers that are not real."""
+    return math.nan if isinstance(value, complex | np.complexfloating) else parse_number(value)
 
 
 def _pair_rows(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.formats.relion_star import infer_micrograph
+from heliodor.data.coordinates.formats import relion_star
 from heliodor.data.coordinates.formats.validation import FARTHEST_PX
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.filaments.filament import Filament, Filaments
@@ -46,7 +46,7 @@ def read_helices(path: Path) -> tuple[Filaments, int]:
     BadInput
         If the file cannot be read, or a line is not as it should be.
     """
-    name = _infer_micrograph(path)
+    name = infer_micrograph(path)
     helices: list[tuple[list[float], list[list[float]]]] = []
     for number, line in enumerate(_read_lines(path), 1):
         values = [float(word) for word in _NUMBER.findall(line)]
@@ -108,11 +108,11 @@ def read_pairs(path: Path) -> Picks:
     for number, line in enumerate(_read_lines(path), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             values = [parse_number(word) for word in line.split()]
-            if len(values) != 2 or not max(map(abs, values)) < FARTHEST_PX:
+            if len(values) != 2 or not all(abs(value) < FARTHEST_PX for value in values):
                 raise _wrong_line(path, number, line)
             points.append(values)
     xy: FloatArray = np.array(points, dtype=np.float64).reshape(-1, 2)
-    return Picks.on(_infer_micrograph(path), xy)
+    return Picks.on(infer_micrograph(path), xy)
 
 
 def _wrong_line(path: Path, number: int, line: str) -> BadInput:
@@ -122,9 +122,10 @@ def _wrong_line(path: Path, number: int, line: str) -> BadInput:
     )
 
 
-def _infer_micrograph(path: Path) -> str:
-    name = infer_micrograph(path)
-    return next((name.removesuffix(end) for end in _SUFFIXES if name.endswith(end)), name)
+def infer_micrograph(path: Path) -> str:
+    """Return the stem of the micrograph to which a text belongs by its name."""
+    found = (path.stem.removesuffix(end) for end in _SUFFIXES if path.stem.endswith(end))
+    return next(found, "") or relion_star.infer_micrograph(path)
 
 
 def _read_lines(path: Path) -> list[str]:

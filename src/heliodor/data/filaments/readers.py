@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import (
     HEAD_BYTES,
     find_files,
     find_reader,
+    infer_micrograph,
     is_empty_coordinate_file,
     read_picks,
 )
@@ -22,9 +27,15 @@ from heliodor.data.filaments import helix_text
 from heliodor.data.filaments.filament import Filaments
 from heliodor.data.filaments.grouping import group_points
 from heliodor.errors import BadInput
+from heliodor.utils.console import count_of
 
 log = logging.getLogger(__name__)
 
+#: An axis steps aside where a step is longer than its middle step by this factor, and turns from
+#: both of its neighbors by more than the angle with this cosine.
+JUMP_STEPS, JUMP_COSINE = 3.0, 0.5
+#: Longer than any filament, in pixels: several times around the largest micrographs.
+LONGEST_PX = 1e6
 #: What a file is whose format also holds particles.
 _FORMATS = {
     "star": "filaments in a RELION STAR file; centers",
@@ -80,14 +91,63 @@ def read_filaments(where: str | Path | Sequence[str | Path], start_end: bool = F
     tables, left_out = [], 0
     for file in files:
         if len(files) > 1 and is_empty_coordinate_file(file):
-            tables.append(Filaments(read_picks([file]).micrographs, ()))
+            tables.append(Filaments((helix_text.infer_micrograph(file),), ()))
             continue
         table, short = _read_one(file, start_end)
         tables.append(table)
         left_out += short
     if left_out:
         log.warning(f"{left_out} filaments with only one point are left out")
-    return Filaments.concatenate(tables)
+    table = Filaments.concatenate(_qualify_names(files, tables))
+    for one in table:
+        if one.length_px > LONGEST_PX:
+            raise BadInput(
+                f"filament {one.tube_id} on {one.micrograph} is {one.length_px:.3g} pixels long,"
+                " longer than on any micrograph; fix or remove its points"
+            )
+    _warn_of_shared_numbers(table)
+    return table
+
+
+def _qualify_names(files: Sequence[Path], tables: Sequence[Filaments]) -> list[Filaments]:
+    """Note which micrographs are named after their file, with its folder if names are shared."""
+    own: list[str | None] = []
+    folders: dict[str | None, set[Path]] = {}
+    for file, table in zip(files, tables, strict=True):
+        inferred = infer_micrograph(file), helix_text.infer_micrograph(file)
+        own.append(next((name for name in inferred if table.micrographs == (name,)), None))
+        folders.setdefault(own[-1], set()).add(file.parent)
+    named = []
+    for file, table, name in zip(files, tables, own, strict=True):
+        if name is not None:
+            full = (file.parent / name).as_posix() if len(folders[name]) > 1 else name
+            renamed = table.rename_micrographs({name: full})
+            table = replace(renamed, file_stems={full: (file.stem,)})
+        named.append(table)
+    return named
+
+
+def _warn_of_shared_numbers(table: Filaments) -> None:
+    """Warn of axes that step aside, as if two filaments had one number."""
+    found = [one for one in table if _steps_aside(one.axis_px)]
+    if found:
+        log.warning(
+            f"{count_of(len(found), 'filament')} with a long step aside between two points (such"
+            f" as number {found[0].tube_id} on {found[0].micrograph}): rows with one number are"
+            " one filament; if they are of two, give these different numbers"
+        )
+
+
+def _steps_aside(axis_px: FloatArray) -> bool:
+    """Return whether an axis has a long step across the directions before and after it."""
+    steps = np.diff(axis_px, axis=0)
+    lengths = np.hypot(*steps.T)
+    if len(steps) < 3:
+        return False
+    units = steps / lengths[:, None]
+    across = np.sum(units[1:] * units[:-1], axis=1) < JUMP_COSINE
+    inside = across[:-1] & across[1:]
+    return bool(np.any(inside & (lengths[1:-1] > JUMP_STEPS * np.median(lengths))))
 
 
 def _read_one(file: Path, start_end: bool) -> tuple[Filaments, int]:

@@ -142,6 +142,25 @@ def read_lines(path: str | Path) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
+def leave_out_listed(sources: Sequence[Source], path: str | Path) -> list[Source]:
+    """Return the micrographs without those that a text file names, one per line.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, or no micrograph remains.
+    """
+    names = read_names(path)
+    known = {source.name for source in sources}
+    unknown = sorted(name for name in names - known if not name.startswith("#"))
+    if unknown:
+        log.warning(
+            f"{len(unknown)} of the names in {path} are of no micrograph given and exclude none"
+            f" (such as {unknown[0]}); names are like {sources[0].name}"
+        )
+    return leave_out(sources, names)
+
+
 def leave_out(sources: Sequence[Source], names: Container[str]) -> list[Source]:
     """Return the micrographs without those of some names.
 

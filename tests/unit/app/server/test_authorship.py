@@ -91,6 +91,7 @@ def test_later_changes_are_entries_of_their_own_and_only_the_newest_are_kept(
 def test_damaged_lines_and_links_are_left_out(tmp_path: Path) -> None:
     Authorship(tmp_path).note("Anna", "m.mrc", {"a": ONE}, ())
     with (tmp_path / NAME).open("a") as stream:
+        stream.write("[" * 100_000 + "\n")
         stream.write('[1]\n{"at": "x"}\n{"at": 1, "by": "Ben", "micro')
     found = Authorship(tmp_path)
     assert [entry["by"] for entry in found.list_entries()] == ["Anna"]

@@ -64,3 +64,10 @@ def test_repeated_points_count_once():
     assert fit_curve(axis).length_px == pytest.approx(5)
     with pytest.raises(ValueError, match="two different points"):
         fit_curve(axis[:2])
+
+
+def test_a_curve_that_turns_back_has_a_direction_everywhere():
+    curve = fit_curve(np.array([[0.3, 3.8], [0.3, 0.8], [0.3, 3.8]]))
+    along = np.array([0.0, 0.5 * curve.length_px, curve.length_px])
+    np.testing.assert_allclose(curve.directions(along), [[0, -1], [0, -1], [0, 1]], atol=1e-9)
+    assert np.isinf(curve.curvatures(along)[1])

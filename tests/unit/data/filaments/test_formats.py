@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from heliodor.data.coordinates.formats import find_reader, read_picks
 from heliodor.data.coordinates.formats.filament_columns import HoldsFilaments
 from heliodor.data.coordinates.writers import WriteContext
-from heliodor.data.filaments.filament import Filament, Filaments, to_points
+from heliodor.data.filaments.filament import Filament, Filaments, from_points, to_points
 from heliodor.data.filaments.geometry import remove_repeated_points
 from heliodor.data.filaments.readers import describe_filament_formats, read_filaments
 from heliodor.data.filaments.writers import FORMATS, choose_format, write_filaments
+from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 
 SHAPE = (1000, 1400)
@@ -263,6 +265,55 @@ def test_segments_of_relion_are_in_the_order_along_their_tube(tmp_path: Path):
     assert table.micrographs == ("M/a.mrc", "M/b.mrc")  # one segment of b has no axis
 
 
+@pytest.mark.parametrize("place", ["nan", "abc"])
+def test_a_segment_at_no_place_along_its_tube_is_refused(tmp_path: Path, place: str):
+    path = save(
+        tmp_path / "run_data.star", SEGMENTS.replace("a.mrc 1 0 60.0", f"a.mrc 1 0 {place}")
+    )
+    with pytest.raises(BadInput, match=f"{place!r} for rlnHelicalTrackLengthAngst in row 5"):
+        read_filaments(path)
+
+
+def test_without_any_place_the_order_of_the_rows_counts(tmp_path: Path):
+    text = SEGMENTS.replace("0.0\n", "nan\n")
+    first, _ = read_filaments(save(tmp_path / "run_data.star", text))
+    np.testing.assert_array_equal(first.axis_px, [[20, 10], [10, 10], [30, 10]])
+
+
+def test_an_identity_between_two_numbers_is_refused(tmp_path: Path):
+    for name, text in (
+        ("run_data.star", SEGMENTS.replace("a.mrc 2 -90", "a.mrc 1.5 -90")),
+        ("mic.cbox", CBOX.replace("<NA> 1.0\n", "<NA> 0.5\n")),
+    ):
+        with pytest.raises(BadInput, match="is not the number of a filament"):
+            read_filaments(save(tmp_path / name, text))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("filament_uid", 1.5), ("filament_uid", 2j), ("position_A", np.nan)]
+)
+def test_numbers_of_cryosparc_that_are_none_are_refused(
+    tmp_path: Path, field: str, value: complex
+):
+    axis = np.array([[10.0, 20.0], [30.0, 25.0], [60.0, 40.0]])
+    own = Filament("m/a.mrc", axis, 1)
+    sizes, shapes = {"m/a.mrc": 1.5}, {"m/a.mrc": SHAPE}
+    write(Filaments(("m/a.mrc",), (own,), sizes, shapes), tmp_path / "a.cs", "cs")
+    table = np.load(tmp_path / "a.cs")
+    key = f"filament/{field}"
+    kinds = [
+        (n, np.asarray(value).dtype if n == key else table.dtype[n]) for n in table.dtype.names
+    ]
+    changed = np.zeros(len(table), kinds)
+    for name in table.dtype.names:
+        changed[name] = table[name]
+    changed[key][1] = value
+    with (tmp_path / "b.cs").open("wb") as stream:
+        np.save(stream, changed)
+    with pytest.raises(BadInput, match=key):
+        read_filaments(tmp_path / "b.cs")
+
+
 def test_cbox_of_cryolo(tmp_path: Path):
     path = save(tmp_path / "mic.cbox", CBOX)
     first, second = read_filaments(path)
@@ -271,6 +322,73 @@ def test_cbox_of_cryolo(tmp_path: Path):
     assert (first.tube_id, first.box_px, first.micrograph) == (0, 100, "mic")
     np.testing.assert_allclose(first.scores, np.log([9, 4]))
     assert "crYOLO" in describe_filament_formats([path])
+
+
+def test_files_of_one_name_in_two_folders_are_two_micrographs(tmp_path: Path):
+    paths = [tmp_path / folder / "mic.box" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("100 200 64 64 -1\n400 260 64 64 -2\n")
+    table = read_filaments(paths)
+    assert table.micrographs == tuple(path.with_suffix("").as_posix() for path in paths)
+    assert table.file_stems == dict.fromkeys(table.micrographs, ("mic",))
+    assert from_points(to_points(table)).file_stems == table.file_stems
+    assert read_filaments(paths[:1]).micrographs == ("mic",)
+
+
+def test_a_suffix_may_belong_to_the_name_of_the_micrograph(tmp_path: Path):
+    table = read_filaments(save(tmp_path / "grid_pick.box", BOXES))
+    sources = [Source(name, tmp_path / name, name) for name in ("grid.mrc", "grid_pick.mrc")]
+    found = match_names(table.micrographs, sources, table.file_stems)
+    assert [source.name for source in found.values()] == ["grid_pick.mrc"]
+
+
+def test_helices_without_points_between_are_no_empty_files(tmp_path: Path):
+    ends = HELIX.replace("130.0\t140.5\n150.0\t160.0\n", "")
+    save(tmp_path / "mic_7_helix_ptcl_coords.txt", ends)
+    save(tmp_path / "mic_8_helix_ptcl_coords.txt", "")
+    save(tmp_path / "long_boxes.txt", HELIX.replace("mic_7", "mic_9") + "#\n" * 40_000)
+    save(tmp_path / "notes.txt", "first day\n")
+    table = read_filaments(tmp_path)
+    assert {one.micrograph for one in table} == {"data/mic_7.mrc", "data/mic_9.mrc"}
+    assert "mic_8" in table.micrographs
+
+
+TUBES = """
+data_particles
+
+loop_
+_rlnCoordinateX #1
+_rlnCoordinateY #2
+_rlnMicrographName #3
+_rlnHelicalTubeID #4
+"""
+
+
+@pytest.mark.parametrize("place", ["nan", "<NA>", "inf", "1e9"])
+@pytest.mark.parametrize("first", [True, False])
+def test_ends_that_are_no_places_are_refused(tmp_path: Path, place: str, first: bool):
+    pair = f"{place} 4" if first else f"4 {place}"
+    path = save(tmp_path / "mic.txt", f"4 6\n{pair}\n")
+    with pytest.raises(BadInput, match=r"where x and y of a point|unknown coordinate format"):
+        read_filaments(path, start_end=True)
+
+
+def test_filaments_longer_than_any_micrograph_are_refused(tmp_path: Path):
+    path = save(tmp_path / "mic.box", "0 2 8 8 -1\n900000000 4 8 8 -2\n")
+    with pytest.raises(BadInput, match=r"filament 1 on mic is 9e\+08 pixels long"):
+        read_filaments(path)
+
+
+def test_two_filaments_with_one_number_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = [f"{20 + 10 * n} {y} M/a.mrc 3\n" for y in (50, 150) for n in range(4)]
+    assert len(read_filaments(save(tmp_path / "two.star", TUBES + "".join(rows)))) == 1
+    assert "1 filament with a long step aside" in caplog.text
+    assert "number 3 on M/a.mrc" in caplog.text
+    caplog.clear()
+    gap = [f"{20 + 10 * n} 50 M/a.mrc 3\n" for n in (0, 1, 2, 3, 20, 21, 22)]
+    assert len(read_filaments(save(tmp_path / "gap.star", TUBES + "".join(gap)))) == 1
+    assert not caplog.text
 
 
 def test_helices_of_eman2(tmp_path: Path):

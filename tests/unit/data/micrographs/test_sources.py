@@ -15,7 +15,12 @@ from heliodor.data.micrographs.names import (
     movie_stem,
     use_slashes,
 )
-from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
+from heliodor.data.micrographs.sources import (
+    Source,
+    are_named_from_here,
+    find_sources,
+    leave_out_listed,
+)
 from heliodor.errors import BadInput
 
 
@@ -772,3 +777,17 @@ def test_a_name_of_the_movie_never_precedes_a_closer_one() -> None:
 def test_only_one_result_of_a_movie_is_used_for_a_micrograph() -> None:
     assert matched(["a_DW.mrc", "a.mrc"], "a.mrc") == {"a.mrc": "a.mrc"}
     assert matched(["a_DW.mrc", "a_noDW.mrc"], "a.mrc") == {"a_DW.mrc": "a.mrc"}
+
+
+def test_names_that_exclude_no_micrograph_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = [Source(name, tmp_path / name, name) for name in ("M/a.mrc", "M/b.mrc")]
+    path = tmp_path / "exclude.txt"
+    path.write_text("# bad ice\nM/a.mrc\n\n")
+    assert leave_out_listed(sources, path) == sources[1:]
+    assert not caplog.text
+    path.write_text("a\nM/b.mrc\n")
+    assert leave_out_listed(sources, path) == sources[:1]
+    assert "1 of the names" in caplog.text
+    assert "(such as a); names are like M/a.mrc" in caplog.text

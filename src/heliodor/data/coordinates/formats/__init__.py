@@ -206,7 +206,8 @@ def _has_no_coordinates(path: Path) -> bool:
         return False
     reader = _detect(path, head)
     if reader is None:
-        return path.suffix.lower() in (".txt", ".csv", ".tsv")
+        is_text = path.suffix.lower() in (".txt", ".csv", ".tsv")
+        return is_text and not is_helix_text(head)
     if reader.name != "star":
         return False
     return not any(
@@ -220,7 +221,7 @@ def is_empty_coordinate_file(path: Path) -> bool:
     if is_list or not path.name.lower().endswith(_OF_ONE_MICROGRAPH):
         return False
     try:
-        return path.is_file() and is_blank(path)
+        return path.is_file() and is_blank(path) and not is_helix_text(_read_head(path))
     except OSError:
         return False  # its reader reports why
 
