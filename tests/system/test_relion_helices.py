@@ -19,6 +19,9 @@ from heliodor.data.filaments.filament import Filament, Filaments, to_points
 from heliodor.data.filaments.segments import cut_segments, mask_whole_segments
 from heliodor.data.filaments.writers import FORMATS as FILAMENT_FORMATS
 from heliodor.data.filaments.writers import write_filaments
+from heliodor.simulation.filament_kinds import FILAMENTS
+from heliodor.simulation.projection import add_projection
+from helpers.cli import done
 
 pytestmark = [
     pytest.mark.slow,
@@ -161,3 +164,87 @@ def test_relion_extracts_every_segment_that_we_keep(project: Path) -> None:
         table, stack = extract("Segments", "_autopick.star")
         assert len(stack) == whole.sum()
         np.testing.assert_allclose(table["rlnCoordinateX"], picks.x[whole], atol=1e-4)
+
+
+#: Of the simulated microtubules.
+TUBULES, SPACING, TUBULE_BOX = FILAMENTS["microtubule"], 60.0, 128
+#: Columns in a block whose walls are located together.
+BLOCK = 16
+
+
+def turn_with_relion(optics: object, particles: object, sign: float) -> NDArray[np.float64]:
+    """Return the mean of the segments that RELION itself has turned by their psi priors."""
+    turned = particles.copy()
+    turned["rlnAnglePsi"] = sign * turned["rlnAnglePsiPrior"]
+    turned["rlnOriginXAngst"] = turned["rlnOriginYAngst"] = 0.0
+    starfile.write({"optics": optics, "particles": turned}, "turned.star", overwrite=True)
+    command = ["relion_stack_create", "--i", "turned.star", "--o", "turned"]
+    subprocess.run([*command, "--apply_transformation"], capture_output=True, check=True)
+    return np.mean(mrcfile.read("turned.mrcs"), axis=0, dtype=np.float64)
+
+
+def locate_walls(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rows of the upper and lower wall, to fractions, for blocks of columns."""
+    found = []
+    for start in range(0, TUBULE_BOX, BLOCK):
+        profile = ndimage.gaussian_filter1d(image[:, start : start + BLOCK].mean(axis=1), 2.0)
+        rows = []
+        for half in (slice(0, TUBULE_BOX // 2), slice(TUBULE_BOX // 2, TUBULE_BOX)):
+            top = half.start + int(np.argmax(profile[half]))
+            before, here, after = profile[top - 1 : top + 2]
+            rows.append(top + 0.5 * (before - after) / (before - 2.0 * here + after))
+        found.append(rows)
+    return np.array(found).T
+
+
+def draw_tubule() -> NDArray[np.float64]:
+    """Return the density of a microtubule along x, averaged over rotations, without noise."""
+    image = np.zeros((TUBULE_BOX, TUBULE_BOX), np.float32)
+    stretch = TUBULES.build_stretch(3.0 * TUBULE_BOX * PIXEL)
+    for turn in np.linspace(0.0, 360.0, 12, endpoint=False):
+        angles = np.array([turn, 90.0, 180.0])
+        add_projection(image, stretch, angles, np.full(2, TUBULE_BOX / 2), PIXEL)
+    return image.astype(np.float64)
+
+
+def test_traced_microtubules_have_straight_walls_on_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done("simulate", "set", "--filament", "microtubule", "--count", "3", "--seed", "110")
+    monkeypatch.chdir("set")
+    done("pick", "micrographs.star", "--filaments", "--width", "250", "-o", "picks",
+         "--segments", f"{SPACING:g}")  # fmt: skip
+    segments = starfile.read("picks/segments.star")["particles"]
+    command = ["relion_preprocess", "--i", "micrographs.star", "--extract", "--invert_contrast"]
+    command += ["--coord_dir", "picks/segments/", "--coord_suffix", "_autopick.star"]
+    command += ["--part_star", "Extract/particles.star", "--part_dir", "Extract/"]
+    command += ["--extract_size", str(TUBULE_BOX), "--norm", "--bg_radius", "50", "--helix"]
+    command += ["--helical_outer_diameter", "300", "--helical_bimodal_angular_priors"]
+    subprocess.run(command, capture_output=True, check=True)
+    blocks = starfile.read("Extract/particles.star")
+    optics, particles = blocks["optics"], blocks["particles"]
+
+    # RELION extracts all but those whose boxes an edge cuts off, with their priors.
+    xy = segments[["rlnCoordinateX", "rlnCoordinateY"]].to_numpy()
+    whole = segments[mask_whole_segments(xy, (1024, 1024), TUBULE_BOX)]
+    assert len(whole) > 150
+    assert len(whole) < len(segments)
+    assert len(particles) == len(whole)
+    for column in (
+        "rlnCoordinateX", "rlnCoordinateY", "rlnAnglePsiPrior", "rlnAngleTiltPrior",
+        "rlnHelicalTubeID", "rlnHelicalTrackLengthAngst", "rlnAnglePsiFlipRatio",
+    ):  # fmt: skip
+        np.testing.assert_allclose(particles[column], whole[column], atol=2e-3, err_msg=column)
+    assert {*particles["rlnMicrographName"]} == {*whole["rlnMicrographName"]}
+
+    walls = locate_walls(turn_with_relion(optics, particles, 1.0))
+    true = locate_walls(draw_tubule()).mean(axis=1)
+    # Straight and parallel to within half a pixel over the box, around its middle.
+    assert np.ptp(walls, axis=1).max() < 0.5
+    assert np.ptp(walls[1] - walls[0]) < 0.5
+    assert np.median(walls[1] - walls[0]) == pytest.approx(true[1] - true[0], abs=3.0)
+    assert np.median(walls.mean(axis=0)) == pytest.approx(TUBULE_BOX / 2, abs=1.0)
+    # The other sign of psi gives no straight walls.
+    wrong = locate_walls(turn_with_relion(optics, particles, -1.0))
+    assert np.ptp(wrong, axis=1).max() > 8.0

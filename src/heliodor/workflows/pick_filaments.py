@@ -15,7 +15,12 @@ from heliodor.data.coordinates import writers as particle_writers
 from heliodor.data.coordinates.writers import WriteContext
 from heliodor.data.filaments.filament import Filaments, to_points
 from heliodor.data.filaments.geometry import simplify_axis
-from heliodor.data.filaments.segments import add_optics, cut_segments
+from heliodor.data.filaments.segments import (
+    SEGMENTS_FOLDER,
+    SEGMENTS_STAR,
+    cut_segments,
+    write_segments,
+)
 from heliodor.data.filaments.writers import FORMATS, MANUAL_LIST, write_filaments
 from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
@@ -42,8 +47,8 @@ from heliodor.workflows.tracing_setup import FilamentRequest, TracingSetup
 
 log = logging.getLogger(__name__)
 
-#: The files of the result.
-SEGMENTS_STAR, TABLE = "segments.star", "micrographs.tsv"
+#: The table of the result.
+TABLE = "micrographs.tsv"
 #: Formats in which each straight part of an axis is a helix of its own for the program that reads
 #: it; how far such parts may be from the axis, in widths.
 OF_STRAIGHT_PARTS, PART_WIDTHS = ("start-end", "box"), 0.1
@@ -224,16 +229,19 @@ def remove_filament_outputs(
     Parameters
     ----------
     kept
-        Names of files, and of formats, that stay.
+        Names of files, of formats, and of the folder of segments, that stay.
     """
     for name in (FILAMENTS_STAR, SEGMENTS_STAR, TABLE, "run.json", "report.html"):
         if name not in kept:
             (folder / name).unlink(missing_ok=True)
-    for form in FORMATS.values():
-        if form.name in kept:
+    autopick = particle_writers.FORMATS["autopick"]
+    places = [(form.name, form) for form in FORMATS.values()]
+    for name, form in [*places, (SEGMENTS_FOLDER, autopick)]:
+        if name in kept:
             continue
-        place = folder / form.name
-        (place / MANUAL_LIST).unlink(missing_ok=True)
+        place = folder / name
+        for listed in (MANUAL_LIST, "autopick.star"):
+            (place / listed).unlink(missing_ok=True)
         (place / f"filaments{form.suffix}").unlink(missing_ok=True)
         if form.file_of is not None:
             for source in sources:
@@ -300,9 +308,8 @@ def _write_outputs(
     write_filaments(folder / FILAMENTS_STAR, points, FORMATS["filaments"], given)
     write_text(folder / TABLE, _render_table(picked))
     if settings.segments_angstrom is not None:
-        segments = add_optics(cut_segments(table, settings.segments_angstrom))
-        star = particle_writers.FORMATS["star"]
-        particle_writers.write_picks(folder / SEGMENTS_STAR, segments, star, given)
+        segments = cut_segments(table, settings.segments_angstrom)
+        write_segments(folder, segments, given)
         log.log(level, f"{count_of(len(segments), 'segment')} in {folder / SEGMENTS_STAR}")
     for name in settings.to or ():
         form = FORMATS[name]

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from heliodor.data.filaments.segments import SEGMENTS_FOLDER, SEGMENTS_STAR
 from heliodor.data.micrographs.arrivals import Arrivals, Look
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure
@@ -31,7 +32,6 @@ from heliodor.utils.console import count_of
 from heliodor.utils.files import create_output_folder, write_text
 from heliodor.workflows.pick import FILAMENTS_STAR, lock_for_picking
 from heliodor.workflows.pick_filaments import (
-    SEGMENTS_STAR,
     TABLE,
     FilamentPicks,
     refuse_particles,
@@ -235,7 +235,7 @@ class _FilamentWatcher:
         if self._written is None:
             wanted = {FILAMENTS_STAR, TABLE, "run.json", *(request.settings.to or ())}
             if request.settings.segments_angstrom is not None:
-                wanted.add(SEGMENTS_STAR)
+                wanted |= {SEGMENTS_STAR, SEGMENTS_FOLDER}
             remove_filament_outputs(self._folder, look.sources, wanted)
         write_filament_results(
             replace(self._setup, sources=sources), picked, self._folder,

@@ -72,6 +72,16 @@ def test_all_results(folder: Path, tmp_path: Path, network: KnownAxes) -> None:
     assert {"rlnHelicalTubeID", "rlnAnglePsiPrior", "rlnHelicalTrackLengthAngst"} <= {*segments}
     steps = np.diff(segments["rlnHelicalTrackLengthAngst"])
     assert np.allclose(steps[steps > 0], 60.0)
+    # RELION extracts from coordinate files.
+    listed = starfile.read(out / "segments" / "autopick.star")
+    assert {*listed["rlnMicrographName"]} == {*segments["rlnMicrographName"]}
+    for name, path in zip(listed["rlnMicrographName"], listed["rlnMicrographCoordinates"],
+                          strict=True):  # fmt: skip
+        own = segments[segments["rlnMicrographName"] == name]
+        table = starfile.read(path)
+        for column in ("rlnCoordinateX", "rlnAnglePsiPrior", "rlnHelicalTubeID",
+                       "rlnHelicalTrackLengthAngst"):  # fmt: skip
+            np.testing.assert_allclose(table[column], own[column], atol=1e-4)
     for name in formats:
         place = out / name
         where = place / "filaments.cs" if name == "cs" else place
@@ -164,6 +174,14 @@ def test_no_filaments_are_written_as_an_empty_file(folder: Path, tmp_path: Path)
     assert "no filaments were found" in said
     assert (tmp_path / "out" / "filaments.star").is_file()
     assert len(starfile.read(tmp_path / "out" / "segments.star", always_dict=True)) >= 1
+    # With another threshold no coordinate files of the old one are left, nor without segments.
+    place = tmp_path / "out" / "segments"
+    pick(folder, tmp_path / "out", "--segments", 60)
+    assert len([*place.rglob("*_autopick.star")]) == 2
+    pick(folder, tmp_path / "out", "--threshold", 100, "--segments", 60)
+    assert [*place.rglob("*_autopick.star")] == []
+    pick(folder, tmp_path / "out")
+    assert not place.exists()
 
 
 def test_from_python(folder: Path, tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def watch(
 def results(out: str) -> dict[str, bytes]:
     """Return the contents of the result files, without the name of their folder."""
     names = ["filaments.star", "segments.star", "micrographs.tsv"]
-    names += [str(path.relative_to(out)) for path in Path(out, "box").iterdir()]
+    for place in ("box", "segments"):
+        paths = Path(out, place).rglob("*")
+        names += [str(path.relative_to(out)) for path in paths if path.is_file()]
     return {name: Path(out, name).read_bytes().replace(f"{out}/".encode(), b"") for name in names}
 
 

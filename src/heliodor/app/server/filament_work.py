@@ -22,12 +22,11 @@ from heliodor.app.server.filament_labels import FilamentLabels
 from heliodor.app.server.project import EXPORT, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
-from heliodor.data.coordinates import writers as particle_writers
 from heliodor.data.coordinates.writers import WriteContext
 from heliodor.data.filaments.filament import Filament, Filaments, to_points
 from heliodor.data.filaments.geometry import project_on_axis
 from heliodor.data.filaments.readers import read_filaments
-from heliodor.data.filaments.segments import add_optics, cut_segments
+from heliodor.data.filaments.segments import SEGMENTS_STAR, cut_segments, write_segments
 from heliodor.data.filaments.writers import FORMATS, write_filaments
 from heliodor.data.micrographs.sources import are_named_from_here
 from heliodor.errors import SOME_FAILED, BadInput
@@ -391,9 +390,9 @@ class FilamentWork:
         if name == SEGMENTS:
             if segments_angstrom is None:
                 raise BadInput("helical segments need a distance: the rise, or a multiple of it")
-            segments = add_optics(cut_segments(table, segments_angstrom))
-            path = place / "segments.star"
-            particle_writers.write_picks(path, segments, particle_writers.FORMATS["star"], given)
+            segments = cut_segments(table, segments_angstrom)
+            write_segments(place, segments, given)
+            path = place / SEGMENTS_STAR
             made = FilamentExport(path, len(table), len(segments), len(table.micrographs))
         else:
             form = FORMATS[name]

@@ -13,6 +13,7 @@ not known.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,16 @@ from heliodor.conventions import FloatArray, Shape
 from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR, TRACK_LENGTH, TUBE
 from heliodor.data.coordinates.formats.relion_star import OPTICS
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.writers import FORMATS, WriteContext, plan_files, write_picks
 from heliodor.data.filaments.curve import fit_curve
 from heliodor.data.filaments.filament import Filament, Filaments
 from heliodor.data.filaments.geometry import direction_angle_deg, measure_arc
 from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.errors import BadInput
+from heliodor.utils.files import create_subfolder
 
+#: The table of segments, and the folder with coordinate files, from which RELION extracts.
+SEGMENTS_STAR, SEGMENTS_FOLDER = "segments.star", "segments"
 TILT_PRIOR, FLIP_RATIO = "rlnAngleTiltPrior", "rlnAnglePsiFlipRatio"
 #: The tilt of a helix that lies flat, and the ratio for tubes of unknown polarity.
 FLAT_TILT_DEG, UNKNOWN_POLARITY = 90.0, 0.5
@@ -136,3 +141,23 @@ def add_optics(segments: Picks) -> Picks:
     names = np.array([f"opticsGroup{numbers[size]}" for size in sizes.tolist()], dtype=object)
     optics = {f"{OPTICS}rlnOpticsGroupName": names, OPTICS + STAR_PIXEL_SIZE: sizes}
     return replace(segments, extra={**segments.extra, **optics})
+
+
+def write_segments(folder: Path, segments: Picks, given: WriteContext) -> None:
+    """Write segments as one table of particles, and as coordinate files with their list.
+
+    RELION's extraction takes the list or the suffix of coordinate files, not a table.
+
+    Parameters
+    ----------
+    folder
+        Where `SEGMENTS_STAR` and `SEGMENTS_FOLDER` go.
+    segments
+        As `cut_segments` returns them.
+    """
+    write_picks(folder / SEGMENTS_STAR, add_optics(segments), FORMATS["star"], given)
+    place, form = create_subfolder(folder, SEGMENTS_FOLDER), FORMATS["autopick"]
+    written = write_picks(place, segments, form, given)
+    # With another threshold, there may have been segments on a micrograph that has none now.
+    for file in {*plan_files(place, segments, form).values()} - {*written}:
+        file.unlink(missing_ok=True)
