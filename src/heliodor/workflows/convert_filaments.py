@@ -58,7 +58,7 @@ def are_relion_segments(files: Sequence[Path]) -> bool:
     Raises
     ------
     BadInput
-        If a file cannot be read, or only some hold segments: the others' points are no segments.
+        If a file cannot be read, or only some of the files hold segments.
     """
     filled = [file for file in files if not is_empty_coordinate_file(file)] or files
     segments = [file for file in filled if _has_segments(file)]
