@@ -9,23 +9,125 @@ import sys
 import tomllib
 import venv
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import pytest
+import yaml
+
+from heliodor import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def project() -> dict[str, Any]:
+    """Return what pyproject.toml says about the package."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def build_system() -> dict[str, Any]:
+    """Return what pyproject.toml says about building the package."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+
+
 def requirements() -> dict[str, str]:
     """Return the lowest versions of what the package needs, by name."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return dict(need.split(">=") for need in project["dependencies"])
+    return dict(need.split(">=") for need in project()["dependencies"])
+
+
+#: What conda-forge calls packages that have another name on PyPI.
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+#: The modules of EasyBuild that bring what has no module of its own.
+BUNDLES = {
+    "jinja2": "Python-bundle-PyPI",
+    "numpy": "SciPy-bundle",
+    "scipy": "SciPy-bundle",
+    "starlette": "FastAPI",
+    "tifffile": "scikit-image",
+    "torch": "PyTorch",
+    "typer": "FastAPI",
+    "uvicorn": "FastAPI",
+}
+
+
+def lowest_versions(needs: list[str]) -> dict[str, str]:
+    """Return the lowest versions in requirements like ``numpy>=1.26``, by the names of PyPI."""
+    found = (re.fullmatch(r"([\w-]+) ?>=([\d.]+)", need) for need in needs)
+    return {CONDA_NAMES.get(m[1], m[1]): m[2] for m in found if m}
 
 
 def test_conda_installs_what_pip_would() -> None:
-    text = (ROOT / "environment.yml").read_text()
-    found = dict(re.findall(r"- ([\w-]+)>=([\d.]+)", text))
-    other_names = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
-    assert {other_names.get(name, name): v for name, v in found.items()} == requirements()
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    needs = environment["dependencies"]
+    assert lowest_versions([need for need in needs if isinstance(need, str)]) == requirements()
+    assert needs[-1] == {"pip": ["--no-deps ."]}
+    assert "pip" in needs
+    (python,) = [need for need in needs if str(need).startswith("python=")]
+    assert allows(python.removeprefix("python="))
+
+
+def allows(python: str) -> bool:
+    """Return whether the package can be installed into this version of Python."""
+    lowest, above = re.findall(r"3\.(\d+)", project()["requires-python"])
+    return int(lowest) <= int(python.split(".")[1]) < int(above)
+
+
+def test_the_recipe_for_conda_builds_what_pip_would() -> None:
+    text = (ROOT / "packaging" / "conda" / "meta.yaml").read_text()
+    recipe = yaml.safe_load(jinja2.Template(text).render(PYTHON="python"))
+    assert recipe["package"] == {"name": "heliodor", "version": __version__}
+    needs = recipe["requirements"]
+    python = "python " + project()["requires-python"]
+    assert python in needs["host"]
+    assert python in needs["run"]
+    assert lowest_versions(needs["run"]) == requirements()
+    assert set(build_system()["requires"]) <= set(needs["host"])
+    scripts = [f"{name} = {target}" for name, target in project()["scripts"].items()]
+    assert recipe["build"]["entry_points"] == scripts
+    assert recipe["about"]["license"] == project()["license"]
+    assert recipe["about"]["summary"] == project()["description"]
+
+
+def test_easybuild_gets_what_pip_would() -> None:
+    (path,) = (ROOT / "packaging" / "easybuild").iterdir()
+    names: dict[str, Any] = {"SOURCE_TAR_GZ": "%(name)s-%(version)s.tar.gz"}
+    exec(path.read_text(), names)  # as EasyBuild does
+    assert (names["name"], names["version"]) == ("heliodor", __version__)
+    assert path.stem == "heliodor-{}-{name}-{version}".format(__version__, **names["toolchain"])
+    modules = {name.lower(): version for name, version in names["dependencies"]}
+    assert allows(modules.pop("python"))
+    needed = {BUNDLES.get(name, name).lower() for name in requirements()}
+    assert needed == set(modules)
+    for name, lowest in requirements().items():
+        if name not in BUNDLES or name == "torch":
+            version = modules[BUNDLES.get(name, name).lower()]
+            assert as_numbers(version) >= as_numbers(lowest), name
+    assert [name for name, _ in names["builddependencies"]] == build_system()["requires"]
+    programs = {f"bin/{name}" for name in project()["scripts"]}
+    assert set(names["sanity_check_paths"]["files"]) == programs
+
+
+def as_numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def test_the_module_makes_the_programs_available(tmp_path: Path) -> None:
+    """Lmod itself reads the module file, where it is installed."""
+    lmod = Path(os.environ.get("LMOD_CMD", "/usr/share/lmod/lmod/libexec/lmod"))
+    if not lmod.exists():
+        pytest.skip("Lmod is not installed")
+    place = tmp_path / "heliodor" / f"{__version__}.lua"
+    place.parent.mkdir()
+    place.write_text((ROOT / "packaging" / "heliodor.lua").read_text())
+    settings = {"HOME": str(tmp_path), "MODULEPATH": str(tmp_path), "PATH": os.environ["PATH"]}
+    ended = subprocess.run(
+        f'eval "$({lmod} bash load heliodor)" && echo "$PATH" && echo "$HELIODOR_SITE_MODELS"',
+        shell=True, executable="bash", env=settings, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    path, models = ended.stdout.splitlines()
+    assert path.startswith("/opt/heliodor/programs:")
+    assert models == "/opt/heliodor/models"
 
 
 def test_the_scripts_are_valid_shell() -> None:

@@ -58,6 +58,7 @@ def run() -> NoReturn:
 
     from heliodor.errors import BAD_INPUT
     from heliodor.utils import console
+    from heliodor.utils.signals import SIGNAL_EXIT_BASE
 
     # Importing PyTorch makes so many objects that looking for garbage takes a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
@@ -77,8 +78,9 @@ def run() -> NoReturn:
     if (fault := flush_output()) is not None and not code:
         console.show_error(f"heliodor: {fault}")
         code = BAD_INPUT
-    if "torch" not in sys.modules:
+    if "torch" not in sys.modules and (code or 0) <= SIGNAL_EXIT_BASE:
         sys.exit(code)
-    # Taking PyTorch down piece by piece costs half a second of CPU time, for nothing.
+    # Taking PyTorch down piece by piece costs half a second of CPU time, for nothing. After a
+    # signal, Python would remove the handlers first, and a second one would interrupt the rest.
     atexit._run_exitfuncs()
     os._exit(code or 0)

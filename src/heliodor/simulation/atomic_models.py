@@ -134,7 +134,7 @@ def _parse_file(
             " map instead"
         ) from error
     try:
-        content = decompress(path, 0, MOST_BYTES + 1).getbuffer()
+        content = decompress(path, 0, MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} cannot be read ({error}); copy it again") from error
     if len(content) > MOST_BYTES:

@@ -149,7 +149,7 @@ def _read_voxels(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[
     offset = MRC_HEADER_BYTES + extended
     wanted = offset + count * dtype.itemsize
     if is_compressed(path):
-        content = np.frombuffer(decompress(path, 0, wanted).getbuffer(), np.uint8)
+        content = np.frombuffer(decompress(path, 0, wanted), np.uint8)
     else:
         content = np.fromfile(path, np.uint8, wanted)
     if len(content) < wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -197,7 +198,8 @@ class CalibrationSet:
         seed
             Of the resampling.
         progress
-            Called with the numbers of images that are scored and that will be.
+            Called with the numbers of images that are scored and that will be; an image with
+            reversed contrast counts as another one.
         """
         scored = self._score(network, progress)
         background = self._background(scored)
@@ -259,14 +261,20 @@ class CalibrationSet:
     ) -> list[_Scored]:
         """Score the images, those with labels first, and the same with reversed contrast."""
         step = lattice_step(network, self.radius_px)
-
-        def score(image: Image) -> _Scored:
-            output = score_with_contaminants(network, image, step, self.device)
-            reverse = score_smoothly(network, -image, step, self.device)
-            return _Scored(image, output, reverse, level_scores(output.particle, image, None))
-
         images = [*(item.image for item in self.labelled), *self.others]
-        return map_in_threads(score, images, self.device, progress)
+
+        def score(index: int) -> NetworkOutput:
+            image = images[index // 2]
+            if index % 2:
+                return NetworkOutput(score_smoothly(network, -image, step, self.device), None)
+            return score_with_contaminants(network, image, step, self.device)
+
+        # In halves, so that a few images are divided evenly among the threads.
+        halves = map_in_threads(score, range(2 * len(images)), self.device, progress)
+        return [
+            _Scored(image, own, reverse.particle, level_scores(own.particle, image, None))
+            for image, own, reverse in zip(images, halves[::2], halves[1::2], strict=True)
+        ]
 
     def _background(self, scored: Sequence[_Scored]) -> float:
         """Return the median pixel of the images with labels, log-odds."""
@@ -287,17 +295,16 @@ class CalibrationSet:
             The share of the labels in contamination as it is detected, by how much log-odds of
             contaminants have to be lowered, and the contamination after that.
         """
+
+        def find(step: float, own: _Scored) -> ContaminationMask | None:
+            odds = own.output.contaminant
+            return find_contamination(
+                network, None if odds is None else odds - step, own.masked, self.diameter_px
+            )
+
         first = 0.0
         for step in CONTAMINANT_STEPS:
-            masks = [
-                find_contamination(
-                    network,
-                    None if own.output.contaminant is None else own.output.contaminant - step,
-                    own.masked,
-                    self.diameter_px,
-                )
-                for own in scored
-            ]
+            masks = map_in_threads(partial(find, step), scored, self.device)
             share = self._share_of_labels_in(masks)
             first = share if step == 0.0 else first
             if share <= CONTRADICTED:

@@ -167,6 +167,28 @@ def test_a_program_ends_with_one_line_and_the_code_of_a_shell(program: str, name
     assert f"stopped by {name}" in said
 
 
+#: Sends the process another signal when Python has removed the handlers and destroys its modules.
+LATE = """
+import os, signal, sys
+class Late:
+    def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGINT):
+        kill(own, number)
+sys.late = Late()
+"""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_second_signal_does_not_interrupt_the_end_of_python(program: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LATE + WORK + PROGRAMS[program]], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == SIGNAL_EXIT_BASE + signal.SIGTERM
+
+
 def test_a_second_signal_does_not_interrupt_an_outer_block() -> None:
     ended = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -32,10 +31,10 @@ def read_first_bytes(path: Path, size: int) -> bytes:
     OSError, EOFError, zlib.error
         If the file is damaged.
     """
-    return decompress(path, size, size).getvalue()[:size]
+    return bytes(decompress(path, size, size)[:size])
 
 
-def decompress(path: Path, wanted: int, most: int) -> BytesIO:
+def decompress(path: Path, wanted: int, most: int) -> bytearray:
     """Return the decompressed contents of a file, which need not be compressed.
 
     Parameters
@@ -53,15 +52,15 @@ def decompress(path: Path, wanted: int, most: int) -> BytesIO:
         If the file is damaged.
     """
     size = path.stat().st_size
-    content = BytesIO()
+    content = bytearray()
     if is_compressed(path) and wanted > max(MIN_EXPANSION_LIMIT_BYTES, MAX_EXPANSION * size):
         raise BadInput(
             f"{path} has {size} bytes, but its header gives an uncompressed size of {wanted},"
             " which is not plausible for an image; compress the micrograph again"
         )
     with _open_decompressing(path) as stream:
-        while content.tell() < most and (block := stream.read(min(_BLOCK_BYTES, most))):
-            content.write(block)
+        while len(content) < most and (block := stream.read(min(_BLOCK_BYTES, most))):
+            content += block
     return content
 
 

@@ -181,7 +181,7 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
         most_surplus = int(MAX_SURPLUS_FRACTION * header.image_bytes)
         wanted = header.offset + header.image_bytes
         if is_compressed(path):
-            content = decompress(path, wanted, wanted + most_surplus + 1).getbuffer()
+            content = decompress(path, wanted, wanted + most_surplus + 1)
             there = len(content)
             if there < wanted:
                 raise truncated_mrc_error(path)
