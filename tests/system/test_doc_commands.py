@@ -229,6 +229,8 @@ def run_for_a_while(line: str, folder: Path, settings: dict[str, str]) -> None:
         process = subprocess.Popen(
             ["bash", "-c", f"exec {line}"],
             cwd=folder, env=settings, stdout=output, stderr=subprocess.STDOUT,
+            # Shells let what they start in the background ignore interruptions.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             until = time.monotonic() + 600
