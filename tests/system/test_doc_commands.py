@@ -246,9 +246,9 @@ def run_for_a_while(line: str, folder: Path, settings: dict[str, str]) -> None:
 
 
 def is_at_work(line: str, said: str) -> bool:
-    """Return whether the app answers, or micrographs have been read or picked."""
+    """Return whether the app answers, a micrograph has been picked, or a model trained."""
     if not line.startswith("heliodor app"):
-        return re.search(r"waiting|arrived|picked|picks on|wrote", said) is not None
+        return re.search(r'"event": "picked"|waiting for other labels', said) is not None
     found = re.search(r"http://\S+", said)
     if found is None:
         return False
