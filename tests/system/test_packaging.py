@@ -170,10 +170,20 @@ def without_network() -> list[str | Path]:
     pytest.skip("a process cannot be cut off from the network here: needs unshare and ip")
 
 
+#: Part of new environments; a newer version takes its place if PyTorch needs that.
+SETUPTOOLS = re.compile(r"/site-packages/(setuptools|pkg_resources|_distutils_hack|distutils-)")
+
+
+#: What other programs keep for themselves, as docs/install.md says: matplotlib its list of fonts,
+#: PyTorch an empty folder for compiled code, and pip asks Rust for its version where there is one.
+OF_OTHERS = re.compile(r"\.(cache|config)/matplotlib|torchinductor_\w+$|\.rustup")
+
+
 def files_below(folder: Path) -> set[str]:
-    """Return the files and folders in a folder, but for what Python compiles."""
+    """Return the files and folders in a folder, but for setuptools and what Python compiles."""
     every = (path.relative_to(folder) for path in folder.rglob("*"))
-    return {str(path) for path in every if "__pycache__" not in path.parts}
+    own = {str(path) for path in every if "__pycache__" not in path.parts}
+    return {path for path in own if not SETUPTOOLS.search(path)}
 
 
 @pytest.mark.slow
@@ -231,6 +241,7 @@ def test_it_installs_and_works_without_a_network_and_leaves_nothing(tmp_path: Pa
     names = [line.split("==")[0] for line in owned.splitlines()]
     run(pip, "uninstall", "--quiet", "--yes", *names)
     assert [path for path in files_below(place) - at_first if (place / path).is_file()] == []
-    assert files_below(home) == set()
-    assert files_below(own) == set()
+    left_at_home = {path for path in files_below(home) if not OF_OTHERS.match(path)}
+    assert left_at_home <= {".cache", ".config"}
+    assert {path for path in files_below(own) if not OF_OTHERS.match(path)} == set()
     assert {path.name for path in work.iterdir()} == {"demo", "project"}
