@@ -1,7 +1,7 @@
-"""Command lines on the pages are run as they are written, in a project that has what they name.
+"""Every command line on the pages is run as it is written, or it is said here which test runs it.
 
-Pages whose commands build on each other are walked by `test_docs`; here, each block of a page is
-for itself, though later commands may need what earlier ones wrote.
+The ```sh blocks of pages whose commands build on each other are walked by `test_docs`. All other
+lines are run here, page by page, in a project that has what they name.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from heliodor.data.coordinates.formats import read_picks, relion_star
 from helpers import fake_relion
 from helpers.cli import done
 from helpers.doc_blocks import ROOT, environment, fenced_blocks
+from helpers.fake_slurm import HOLD, write_slurm
 from helpers.networks import scrambled
 from helpers.shell_jobs import SMALL
 from helpers.topaz_files import as_topaz, save, topaz_named
@@ -36,15 +37,27 @@ WALKED = {"tutorial.md", "cluster.md", "coordinates.md"} | {
 }
 #: Lines of blocks that are no command lines of heliodor, and what runs them, or why nothing does.
 OTHERS = {
-    r"(heliodor-environment/bin/)?pip install |python3 -m venv |scripts/wheelhouse.sh ": (
-        "test_packaging installs in this way"
+    r"(heliodor-environment/bin/)?pip install [^P]|python3 -m venv |scripts/wheelhouse.sh ": (
+        "test_packaging: test_it_installs_and_works_without_a_network_and_leaves_nothing"
     ),
-    r"conda (env create|activate) ": "needs the packages of conda-forge; test_packaging compares",
-    r"scipion3 installp |pip install PATH|export PATH=": "the tests of contrib load the plugins",
-    r"python -m benchmarks\.|       --datasets ": "takes days; its parts have tests",
+    r"conda (env create|activate) ": (
+        "needs the packages of conda-forge; test_packaging: test_conda_installs_what_pip_would"
+    ),
+    r"scipion3 installp ": "needs Scipion; contrib: test_protocols",
+    r"pip install PATH|export PATH=": "needs CCP-EM; contrib: test_jobs",
+    r"python -m benchmarks\.|       --datasets ": (
+        "takes days, and downloads; benchmarks: test_objectives_and_speed"
+    ),
     r"#|cd /path/|for seed in|done$": "the shell's own; the lines between are run",
     r"\{\"time\": ": "output",
     r"picks: submitted|0 of 4812|`heliodor pick` was|step     job|picking  71342|$": "output",
+}
+#: Lines of heliodor that are not run here, and what runs them.
+ELSEWHERE = {
+    "heliodor demo": (
+        "takes minutes; test_packaging:"
+        " test_it_installs_and_works_without_a_network_and_leaves_nothing"
+    ),
 }
 #: What stands for something else in a synopsis. The port may be in use here.
 STAND_INS = {
@@ -53,8 +66,16 @@ STAND_INS = {
     ),
     "heliodor app -o PROJECT": "heliodor app -o APP_PROJECT",
 }
-#: Takes minutes; test_packaging runs it in a new installation.
-ELSEWHERE = {"heliodor demo"}
+#: Added to trainings on particles, which take minutes as they are; `test_docs` trains as the
+#: tutorial and the pages on other programs say.
+SHORT = "--network conv31 " + " ".join(map(str, SMALL))
+#: The order of a page that says first how to get a result, and then how to make what is needed.
+ORDERS = {
+    "filaments.md": (
+        "convert ManualPick", "(check|convert|pick micrographs.star|status) ", "simulate ",
+        "train ", "pick fibrils/", "evaluate ",
+    ),
+}  # fmt: skip
 
 
 def lines_of(page: Path) -> list[str]:
@@ -76,13 +97,39 @@ def commands_of(page: Path) -> list[str]:
     found = [line for line in lines_of(page) if line.startswith("heliodor ")]
     for name, value in STAND_INS.items():
         found = [line.replace(name, value) for line in found]
-    return list(dict.fromkeys(line for line in found if line not in ELSEWHERE))
+    patterns = ORDERS.get(page.name, ("",))
+    # A line that no pattern has ends the test with StopIteration.
+    found.sort(
+        key=lambda line: next(
+            place for place, own in enumerate(patterns) if re.match(f"heliodor {own}", line)
+        )
+    )
+    once = dict.fromkeys(line for line in found if line not in ELSEWHERE)
+    return [shortened(line) for line in once]
+
+
+def shortened(line: str) -> str:
+    """Return a line with the options of a short training, where it trains on particles."""
+    is_long = re.match(r"heliodor (train|run) ", line) and not re.search(
+        "--filaments|--cluster", line
+    )
+    return re.sub(r"^heliodor \w+", rf"\g<0> {SHORT}", line) if is_long else line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_it_is_known_what_runs_each_line(page: Path) -> None:
     for line in lines_of(page):
         assert line.startswith("heliodor ") or any(re.match(own, line) for own in OTHERS), line
+
+
+def test_the_tests_that_run_the_other_lines_exist() -> None:
+    files = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "contrib").rglob("test_*.py")]
+    texts = {path.stem: path.read_text() for path in files}
+    for reason in [*OTHERS.values(), *ELSEWHERE.values()]:
+        for name in re.findall(r"\btest_\w+", reason):
+            assert name in texts or any(f"def {name}(" in text for text in texts.values()), name
+    for page in WALKED:
+        assert re.search(rf'[/"]{page}"', texts["test_docs"]), page
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +190,21 @@ def write_maps(folder: Path) -> None:
             file.voxel_size = 5.0
 
 
+def write_filaments(folder: Path) -> None:
+    """Write micrographs of filaments, and their ends as RELION has them from picking by hand."""
+    look = ("--pixel-size", 5, "--size-px", "480x400", "--contaminants", 0, "--snr", 0.5)
+    filaments = ("--filament", "amyloid", "--count", 2)
+    done("simulate", folder / "amyloid", *look, *filaments)
+    shutil.rmtree(folder / "micrographs")
+    shutil.copytree(folder / "amyloid" / "micrographs", folder / "micrographs")
+    shutil.copy(folder / "amyloid" / "micrographs.star", folder)
+    ends = folder / "amyloid" / "filaments.star"
+    done("convert", ends, "-o", folder / "ManualPick/job003", "--to", "start-end")
+    # Stands for what another program has traced on the micrographs that the page simulates.
+    done("simulate", folder / "other", "--filament", "amyloid", "--count", 1, "--overlap")
+    shutil.copy(folder / "other" / "filaments.star", folder / "traced.star")
+
+
 def run(line: str, folder: Path, bin_folder: Path) -> None:
     """Run a command line; one for CUDA must be refused where there is none."""
     line = line.removesuffix(" &")
@@ -167,6 +229,8 @@ def run_for_a_while(line: str, folder: Path, settings: dict[str, str]) -> None:
         process = subprocess.Popen(
             ["bash", "-c", f"exec {line}"],
             cwd=folder, env=settings, stdout=output, stderr=subprocess.STDOUT,
+            # Shells let what they start in the background ignore interruptions.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             until = time.monotonic() + 600
@@ -182,9 +246,9 @@ def run_for_a_while(line: str, folder: Path, settings: dict[str, str]) -> None:
 
 
 def is_at_work(line: str, said: str) -> bool:
-    """Return whether the app answers, or micrographs have been read or picked."""
+    """Return whether the app answers, a micrograph has been picked, or a model trained."""
     if not line.startswith("heliodor app"):
-        return re.search(r"waiting|arrived|picked|picks on|wrote", said) is not None
+        return re.search(r'"event": "picked"|waiting for other labels', said) is not None
     found = re.search(r"http://\S+", said)
     if found is None:
         return False
@@ -193,26 +257,32 @@ def is_at_work(line: str, said: str) -> bool:
         return "<html" in answer.read().decode().lower()
 
 
-#: Pages whose lines are run. Those that train with the default recipe or trace filaments are not
-#: among them: test_docs walks most of these.
-RUN = {
-    "app.md", "contamination.md", "coordinates.md", "diameter.md", "general-model.md", "index.md",
-    "judge.md", "models.md", "thresholds.md", "troubleshooting.md",
-}  # fmt: skip
-RUN_PAGES = [page for page in PAGES if page.name in RUN and commands_of(page)]
+RUN_PAGES = [page for page in PAGES if commands_of(page)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.name)
 def test_command_lines(page: Path, project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
+    folder, programs = tmp_path / "project", tmp_path / "bin"
     shutil.copytree(project, folder)
-    fake_relion.install(tmp_path / "bin")
+    fake_relion.install(programs)
+    # Jobs wait for ever: what they do is the subject of test_cluster and test_slurm.
+    write_slurm(programs)
+    (programs / HOLD).touch()
     if page.name == "judge.md":  # nor would *.mrc elsewhere be micrographs alone
         write_maps(folder)
+    if page.name == "filaments.md":
+        write_filaments(folder)
     for line in commands_of(page):
-        if "--filaments" in line or "--cluster" in line or " status " in line:
-            continue  # test_slurm and test_docs submit jobs
-        if page.name == "thresholds.md":
-            shutil.rmtree(folder / "picks", ignore_errors=True)
-        run(line, folder, tmp_path / "bin")
+        make_way(line, project, folder)
+        run(line, folder, programs)
+
+
+def make_way(line: str, project: Path, folder: Path) -> None:
+    """Remove the results that another line of the page has written to the same folder."""
+    if re.match("heliodor judge picks", line) and not (folder / "picks/picks.tsv").exists():
+        shutil.rmtree(folder / "picks", ignore_errors=True)
+        shutil.copytree(project / "picks", folder / "picks")
+    if re.match("heliodor (pick|watch|simulate|run) ", line):
+        written = re.search(r" -o (\w+)( |$)", line) or re.match(r"heliodor simulate (\w+)", line)
+        shutil.rmtree(folder / (written[1] if written else "picks"), ignore_errors=True)

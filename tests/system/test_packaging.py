@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -136,9 +137,60 @@ def test_the_scripts_are_valid_shell() -> None:
         assert os.access(script, os.X_OK)
 
 
+#: Starts the app, reads its page, and interrupts it; the arguments are those of the app.
+ASK_THE_APP = r"""
+import re, signal, subprocess, sys, time, urllib.request
+app = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+said = ""
+while (found := re.search(r"http://\S+\s", said)) is None:
+    line = app.stdout.readline()
+    if not line:
+        sys.exit(f"the app ended: {said}")
+    said += line
+with urllib.request.urlopen(found[0].strip(), timeout=60) as answer:
+    page = answer.read().decode()
+app.send_signal(signal.SIGINT)
+rest, _ = app.communicate(timeout=60)
+assert answer.status == 200 and "<html" in page.lower(), page[:500]
+assert "Traceback" not in said + rest, said + rest
+print(f"the app answered with {len(page)} characters and ended with {app.returncode}")
+"""
+#: Prints the interfaces of the network that a process sees.
+INTERFACES = "import socket; print(*(name for _, name in socket.if_nameindex()))"
+
+
+def without_network() -> list[str | Path]:
+    """Return what to put in front of a command so that it sees no network but its own computer."""
+    for unshare in (["unshare", "-n"], ["unshare", "-rn"]):
+        words = [*unshare, "sh", "-ec", 'ip link set lo up; exec "$@"', "sh"]
+        if shutil.which("unshare") is None or shutil.which("ip") is None:
+            break
+        if subprocess.run([*words, "true"], capture_output=True).returncode == 0:
+            return [*words]
+    pytest.skip("a process cannot be cut off from the network here: needs unshare and ip")
+
+
+#: Part of new environments; a newer version takes its place if PyTorch needs that.
+SETUPTOOLS = re.compile(r"/site-packages/(setuptools|pkg_resources|_distutils_hack|distutils-)")
+
+
+#: What other programs keep for themselves, as docs/install.md says: matplotlib its list of fonts,
+#: PyTorch an empty folder for compiled code, and pip asks Rust for its version where there is one.
+OF_OTHERS = re.compile(r"\.(cache|config)/matplotlib|torchinductor_\w+$|\.rustup")
+
+
+def files_below(folder: Path) -> set[str]:
+    """Return the files and folders in a folder, but for setuptools and what Python compiles."""
+    every = (path.relative_to(folder) for path in folder.rglob("*"))
+    own = {str(path) for path in every if "__pycache__" not in path.parts}
+    return {path for path in own if not SETUPTOOLS.search(path)}
+
+
 @pytest.mark.slow
-def test_it_installs_without_a_network_and_leaves_nothing(tmp_path: Path) -> None:
-    wheels, place = tmp_path / "wheelhouse", tmp_path / "environment"
+def test_it_installs_and_works_without_a_network_and_leaves_nothing(tmp_path: Path) -> None:
+    """From the wheelhouse alone: install, doctor, demo, the app answers, uninstall."""
+    cut_off = without_network()
+    wheels, place, work = (tmp_path / name for name in ("wheelhouse", "environment", "work"))
     made = subprocess.run(
         [ROOT / "scripts" / "wheelhouse.sh", wheels, "--constraint", ROOT / "constraints.txt"],
         env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True,
@@ -147,21 +199,49 @@ def test_it_installs_without_a_network_and_leaves_nothing(tmp_path: Path) -> Non
         pytest.skip(f"the packages cannot be downloaded: {made.stderr.strip()[-300:]}")
     assert "collected" in made.stdout
     venv.create(place, with_pip=True)
-    before = {path.name for path in (place / "bin").iterdir()}
+    at_first = files_below(place)
     # Neither an index nor a configuration of pip: only the folder.
-    clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
-    pip = [place / "bin" / "pip", "--disable-pip-version-check"]
-    install = [*pip, "install", "--quiet", "--no-index", "--find-links", wheels, "heliodor"]
-    subprocess.run(install, check=True, env=clean)
-    program = place / "bin" / "heliodor"
-    said = subprocess.run([program, "doctor"], env=clean, capture_output=True, text=True)
-    assert said.returncode in (0, 1), said.stderr
-    assert f"in {place}" in said.stdout
-    shown = subprocess.run([*pip, "show", "heliodor"], env=clean, capture_output=True, text=True)
-    assert "Author: heliodor developers" in shown.stdout
-    subprocess.run([*pip, "uninstall", "--quiet", "--yes", "heliodor"], check=True, env=clean)
+    home, own = tmp_path / "home", tmp_path / "temporary"
+    for folder in (home, own, work):
+        folder.mkdir()
+    clean = {
+        "PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(own),
+        "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+
+    def run(*words: str | Path, codes: tuple[int, ...] = (0,)) -> str:
+        ended = subprocess.run(
+            [*cut_off, *words], cwd=work, env=clean, capture_output=True, text=True
+        )
+        assert ended.returncode in codes, f"{words}: {ended.stdout[-3000:]}{ended.stderr[-3000:]}"
+        return ended.stdout
+
+    python, pip, program = (place / "bin" / name for name in ("python", "pip", "heliodor"))
+    assert run(python, "-c", INTERFACES).split() == ["lo"]
+    run(pip, "install", "--quiet", "--no-cache-dir", "--no-index", "--find-links", wheels,
+        "heliodor")  # fmt: skip
+    installed = files_below(place)
+    assert f"in {place}" in run(program, "doctor", codes=(0, 1))
+    assert "Author: heliodor developers" in run(pip, "show", "heliodor")
+    run(program, "demo")
+    assert (work / "demo" / "results" / "report.html").stat().st_size > 0
+    app = (program, "app", work / "demo" / "unseen" / "micrographs.star", "-o", "project")
+    assert "the app answered" in run(python, "-c", ASK_THE_APP, *app, "--diameter", "150")
+
+    assert files_below(place) == installed
+    owned = run(pip, "freeze", "--exclude", "heliodor")
+    assert "torch==" in owned
+    run(pip, "uninstall", "--quiet", "--yes", "heliodor")
     assert not program.exists()
     left = [path for path in place.rglob("*heliodor*") if "site-packages" in path.parts]
     assert left == []
-    assert before <= {path.name for path in (place / "bin").iterdir()}
-    assert not (tmp_path / ".config").exists()
+    assert run(pip, "freeze") == owned
+    assert at_first <= files_below(place)
+    # What others than heliodor brought goes as well: then the environment is as it was.
+    names = [line.split("==")[0] for line in owned.splitlines()]
+    run(pip, "uninstall", "--quiet", "--yes", *names)
+    assert [path for path in files_below(place) - at_first if (place / path).is_file()] == []
+    left_at_home = {path for path in files_below(home) if not OF_OTHERS.match(path)}
+    assert left_at_home <= {".cache", ".config"}
+    assert {path for path in files_below(own) if not OF_OTHERS.match(path)} == set()
+    assert {path.name for path in work.iterdir()} == {"demo", "project"}

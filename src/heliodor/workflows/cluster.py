@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import submitit
+import torch
 
 from heliodor.errors import BadInput
 from heliodor.picking.claims import list_members
@@ -90,8 +91,11 @@ def submit(
     Raises
     ------
     BadInput
-        If there is no SLURM, or the processes did not finish.
+        If there is no SLURM, this computer has fewer GPUs than the settings say, or the processes
+        did not finish.
     """
+    if settings.cluster != "slurm" and settings.gpus:
+        _require_gpus(settings.gpus)
     folder = create_output_folder(out)
     create_subfolder(folder, FOLDER)
     jobs = create_subfolder(folder, f"{FOLDER}/{JOBS}").absolute()
@@ -102,6 +106,17 @@ def submit(
         _run_here(plan, submission, folder, jobs, settings, threads)
     Submission.forget(folder)
     return "", _list_failed(folder / RECORDS[command])
+
+
+def _require_gpus(count: int) -> None:
+    """Raise `BadInput` unless PyTorch can use so many GPUs on this computer."""
+    found = torch.cuda.device_count()
+    if found < count:
+        raise BadInput(
+            f"PyTorch can use {count_of(found, 'GPU')} on this computer, not {count}; see"
+            " heliodor doctor",
+            parameter="gpus",
+        )
 
 
 def complete_settings(settings: ClusterSettings) -> ClusterSettings:

@@ -110,6 +110,16 @@ def test_without_slurm_nothing_is_submitted(
     assert "no processes were started in out" in call("cancel", "out").sentence
 
 
+def test_more_gpus_than_this_computer_has_are_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    said = call(*PICK, "--cluster", "local", "--gpus", 2).sentence
+    assert "PyTorch can use 1 GPU on this computer, not 2" in said
+    assert "--gpus" in said
+    assert not Path("out").exists()
+
+
 def test_a_job_array_is_cancelled_by_its_number(project: Path) -> None:
     where = project / "out/.picking"
     where.mkdir(parents=True)
