@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import submitit
-import torch
 
 from heliodor.errors import BadInput
 from heliodor.picking.claims import list_members
@@ -110,6 +109,8 @@ def submit(
 
 def _require_gpus(count: int) -> None:
     """Raise `BadInput` unless PyTorch can use so many GPUs on this computer."""
+    import torch  # slow to import
+
     found = torch.cuda.device_count()
     if found < count:
         raise BadInput(
