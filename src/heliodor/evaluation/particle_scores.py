@@ -98,8 +98,11 @@ def fit_particle_scores(
     step = round(BIN / float(threshold[1] - threshold[0]))
     usable = (decoys * square <= MOST_DENSE) & (threshold >= LOWEST_SCORE - 1e-9)
     first = int(np.argmax(usable)) if usable.any() else len(threshold) - 1
-    counts = _BinnedCounts.of(threshold, picks, decoys, square, slice(first, None, step))
-    counts = counts.scaled(micrographs ** (MICROGRAPHS_POWER - 1))
+    at = slice(first, None, step)
+    room = 1 / (1 + (decoys * square / HALF_ROOM) ** 2)
+    candidates, found = (-np.diff(numbers[at], append=0.0) for numbers in (picks, decoys))
+    weight = micrographs ** (MICROGRAPHS_POWER - 1)
+    counts = _BinnedCounts(threshold[at], candidates, found, room[at], square, weight)
     fitted, losses = counts.fit()
     weights = np.exp(-WEIGHT_POWER * (losses - losses.min()))
     weights /= weights.sum()
@@ -107,7 +110,6 @@ def fit_particle_scores(
     share = 1 - _share_below(threshold, PEAKS[:, None], *np.exp(fitted[:, 1:3].T[..., None]))
     true = numbers[:, None] * share
     own = smooth_counts(-np.diff(decoys, append=0.0), SPREAD / float(threshold[1] - threshold[0]))
-    room = 1 / (1 + (decoys * square / HALF_ROOM) ** 2)
     level = _log_level(fitted)[:, None]
     false = np.cumsum((own * np.exp(room * level))[:, ::-1], axis=1)[:, ::-1]
     f1 = 2 * true / (true + false + numbers[:, None])
@@ -129,21 +131,7 @@ class _BinnedCounts:
     #: How much less room particles leave, relative to where candidates are rare.
     room: FloatArray
     square: float
-    weight: float = 1.0
-
-    @classmethod
-    def of(
-        cls, threshold: FloatArray, picks: FloatArray, decoys: FloatArray, square: float, at: slice
-    ) -> _BinnedCounts:
-        candidates, found = (-np.diff(numbers[at], append=0.0) for numbers in (picks, decoys))
-        room = 1 / (1 + (decoys[at] * square / HALF_ROOM) ** 2)
-        return cls(threshold[at], candidates, found, room, square)
-
-    def scaled(self, weight: float) -> _BinnedCounts:
-        """Return the same counts with this weight."""
-        return _BinnedCounts(
-            self.edge, self.candidates, self.decoys, self.room, self.square, weight
-        )
+    weight: float
 
     def fit(self) -> tuple[FloatArray, FloatArray]:
         """Fit the number of particles, two widths and the level for each peak of `PEAKS`.
