@@ -376,7 +376,7 @@ def pick(
     if cluster.cluster is not None:
         words = without_cluster_options(sys.argv[1:])
         jobs = import_jobs()
-        show_outcome(jobs.submit_picking(words, request, out, cluster, compute.threads))
+        show_outcome(jobs.submit_picking(words, request, out, cluster, compute))
         return
     if part is not None:
         from heliodor.workflows.parts import Part, pick_part
@@ -419,7 +419,7 @@ def _trace(
     if cluster.cluster is not None:
         jobs = import_jobs()
         words = without_cluster_options(sys.argv[1:])
-        show_outcome(jobs.submit_tracing(words, request, out, cluster, compute.threads))
+        show_outcome(jobs.submit_tracing(words, request, out, cluster, compute))
         return
     if part is not None:
         from heliodor.workflows.filament_parts import pick_filament_part

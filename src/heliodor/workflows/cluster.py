@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from heliodor.utils.console import count_of
 from heliodor.utils.files import create_output_folder, create_subfolder
 from heliodor.utils.threads import resolve_threads
 from heliodor.workflows.cluster_settings import DEFAULT_MINUTES, ClusterSettings
+from heliodor.workflows.parts import SPARING
 from heliodor.workflows.picking_status import read_status
 from heliodor.workflows.requeued_command import RequeuedCommand
 from heliodor.workflows.site_settings import read_cluster_defaults
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 MOST_REQUEUES: Final = 50
 #: Seconds between two looks at the processes.
 POLL_SECONDS: Final = 0.5
-#: Looking at how far they are takes one part in this many of the time.
-SPARING: Final = 100
 #: Processes on this computer have no time limit.
 _YEAR_MINUTES = 60 * 24 * 365
 #: The names of steps.
@@ -58,6 +57,9 @@ class StepPlan:
     #: The command line of each process, from the command on.
     words: Sequence[str]
     processes: int = 1
+    #: Does what one of the processes does, with so many threads, and returns when that is done. If
+    #: there is one, this process is one of those on this computer that work without a GPU.
+    own: Callable[[int], None] | None = None
 
 
 def submit(
@@ -145,7 +147,7 @@ def _run_here(
     settings: ClusterSettings,
     threads: int | None,
 ) -> None:
-    """Start the processes of a step on this computer, and wait for them.
+    """Start the processes of a step on this computer, work as one of them, and wait for them.
 
     Raises
     ------
@@ -154,37 +156,46 @@ def _run_here(
     """
     command = _command_of_process(plan.words)
     if threads is None:
-        command += ["--threads", str(max(1, resolve_threads(None) // plan.processes))]
+        threads = max(1, resolve_threads(None) // plan.processes)
+        command += ["--threads", str(threads)]
+    own = None if settings.gpus else plan.own
+    count = plan.processes - (own is not None)
     executor = submitit.LocalExecutor(jobs)
     running = []
     with _without_current_folder():
-        for number in range(plan.processes):
+        for number in range(count):
             devices = [number % settings.gpus] if settings.gpus else []
             executor.update_parameters(
                 timeout_min=_YEAR_MINUTES, gpus_per_node=len(devices), visible_gpus=devices
             )
             running.append(executor.submit(RequeuedCommand(command, cwd=os.getcwd())))
-    step = Step(plan.name, tuple(job.job_id for job in running))
-    replace(submission, steps=(step,)).write(folder)
-    log.info(
-        f"{plan.name}: started {count_of(plan.processes, 'process')} in {folder}; messages are in"
-        f" {jobs}"
-    )
+    if running:
+        step = Step(plan.name, tuple(job.job_id for job in running))
+        replace(submission, steps=(step,)).write(folder)
+        beside = " beside this one" if own is not None else ""
+        log.info(
+            f"{plan.name}: started {count_of(count, 'process')}{beside} in {folder}; messages are"
+            f" in {jobs}"
+        )
     next_look = 0.0
     try:
+        if own is not None:
+            own(threads)
         with console.progress(plan.name) as progress:
             while not all(job.done() for job in running):
                 began = time.monotonic()
                 if plan.name == PICKING and began >= next_look:
                     status = read_status(folder)
-                    progress(status.micrographs - status.remaining, status.micrographs)
+                    if own is None or status.remaining:
+                        progress(status.micrographs - status.remaining, status.micrographs)
                     # It reads all journals, which grow.
                     next_look = began + SPARING * (time.monotonic() - began)
                 time.sleep(POLL_SECONDS)
     except BaseException:
-        cancel(folder)
+        if Submission.read(folder) is not None:  # not stopped by another command
+            cancel(folder)
         raise
-    failed = all(job.exception() for job in running)
+    failed = own is None and all(job.exception() for job in running)
     Submission.forget(folder)
     if plan.name == PICKING and (failed or read_status(folder).state != "finished"):
         raise BadInput(
@@ -349,7 +360,9 @@ def _stop_here(folder: Path, jobs: Sequence[str]) -> None:
             with suppress(ProcessLookupError):
                 os.kill(int(job), signal.SIGINT)
     for member in list_members(folder / FOLDER).values():
-        if member.is_of_this_machine() and b"heliodor" in _command_of(member.process):
+        if member.process == os.getpid() or not member.is_of_this_machine():
+            continue
+        if b"heliodor" in _command_of(member.process):
             with suppress(ProcessLookupError):
                 os.kill(member.process, signal.SIGTERM)
 

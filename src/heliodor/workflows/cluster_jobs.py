@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +26,10 @@ from heliodor.workflows.cluster import (
     submit,
 )
 from heliodor.workflows.cluster_settings import ClusterSettings
+from heliodor.workflows.filament_parts import pick_filament_part
 from heliodor.workflows.judge import check_inputs
 from heliodor.workflows.judge_settings import JudgeSettings
+from heliodor.workflows.parts import CLAIM, Part, pick_part
 from heliodor.workflows.picking_setup import PickRequest
 from heliodor.workflows.run import RunInputs
 from heliodor.workflows.tracing_setup import FilamentRequest
@@ -48,7 +51,7 @@ def submit_picking(
     request: PickRequest,
     out: str | Path,
     settings: ClusterSettings,
-    threads: int | None = None,
+    compute: ComputeSettings = ComputeSettings(),
 ) -> Outcome:
     """Let several processes pick in parts, and the last one write the results.
 
@@ -58,8 +61,9 @@ def submit_picking(
         The command line of one process, from ``pick`` on, without ``--part``.
     request
         What they pick, to refuse what can be refused at once.
-    threads
-        Of each process.
+    compute
+        The device and the number of threads of each process. This process is one of them where
+        they are on this computer and use no GPU.
 
     Raises
     ------
@@ -71,8 +75,15 @@ def submit_picking(
     sources = request.leave_out(find_sources(request.micrographs))
     request.read_additions(sources)
     settings = complete_settings(settings)
-    plan = StepPlan(PICKING, [*words, "--part", "claim"], settings.processes)
-    return Outcome(*submit("pick", [plan], out, settings, threads, len(sources)))
+    claiming = [*words, "--part", CLAIM]
+
+    def work(threads: int) -> None:
+        own = replace(compute, threads=threads)
+        line = shlex.join(["heliodor", *claiming])
+        pick_part(Part.parse(CLAIM), request, out, own, line)
+
+    plan = StepPlan(PICKING, claiming, settings.processes, work)
+    return Outcome(*submit("pick", [plan], out, settings, compute.threads, len(sources)))
 
 
 def submit_tracing(
@@ -80,7 +91,7 @@ def submit_tracing(
     request: FilamentRequest,
     out: str | Path,
     settings: ClusterSettings,
-    threads: int | None = None,
+    compute: ComputeSettings = ComputeSettings(),
 ) -> Outcome:
     """Let several processes trace filaments in parts, and the last one write the results.
 
@@ -90,8 +101,8 @@ def submit_tracing(
         The command line of one process, from ``pick`` on, without ``--part``.
     request
         What they trace, to refuse what can be refused at once.
-    threads
-        Of each process.
+    compute
+        As for `submit_picking`.
 
     Raises
     ------
@@ -102,8 +113,16 @@ def submit_tracing(
     sources = request.find_sources()
     UserMasks.find(request.mask, sources)
     settings = complete_settings(settings)
-    plan = StepPlan(PICKING, [*words, "--part", "claim"], settings.processes)
-    return Outcome(*submit("pick", [plan], out, settings, threads, len(sources)))
+    claiming = [*words, "--part", CLAIM]
+
+    def work(threads: int) -> None:
+        own = replace(compute, threads=threads)
+        pick_filament_part(
+            Part.parse(CLAIM), request, out, own, shlex.join(["heliodor", *claiming])
+        )
+
+    plan = StepPlan(PICKING, claiming, settings.processes, work)
+    return Outcome(*submit("pick", [plan], out, settings, compute.threads, len(sources)))
 
 
 def submit_filament_training(
@@ -202,7 +221,7 @@ def submit_run(
     settings = complete_settings(_with_memory(settings, compute))
     plans = [
         StepPlan(TRAINING, [*words, "--stop-after", "training"]),
-        StepPlan(PICKING, [*picking_words, "--part", "claim"], settings.processes),
+        StepPlan(PICKING, [*picking_words, "--part", CLAIM], settings.processes),
         StepPlan(RESULTS, words),
     ]
     return Outcome(*submit("run", plans, out, settings, compute.threads, len(inputs.sources)))

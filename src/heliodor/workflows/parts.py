@@ -61,8 +61,12 @@ CLAIM: Final = "claim"
 #: The most micrographs that are claimed at a time, and the least number of claims on a data set
 #: from which they are, so that processes end at about the same time.
 MOST_CLAIMED, LEAST_CLAIMS = 16, 256
-#: Seconds between two looks at what other processes have done.
+#: Seconds between two looks at what other processes have done; the first ones follow sooner, each
+#: after twice the time, as processes that take from the same list end at about the same time.
 POLL_SECONDS: Final = 2.0
+FIRST_POLL_SECONDS: Final = 0.125
+#: Looking at how far other processes are takes one part in this many of the time.
+SPARING: Final = 100
 #: Claims on other work than micrographs.
 ADAPT, APP_SCORES, MERGE = "adapt", "app-scores", "merge"
 #: Parts that a message names, and the characters of the longest command that it contains.
@@ -338,6 +342,8 @@ class PartWork:
     failures: list[Failure] = field(default_factory=list)
     #: Names of micrographs that are known to be done, or to have failed.
     _settled: set[str] = field(default_factory=set)
+    #: When to look again at what other processes have done, by the clock of the process.
+    _next_look: float = 0.0
 
     def run(self) -> list[Failure]:
         """Score the micrographs; return those that this process could not use."""
@@ -406,9 +412,22 @@ class PartWork:
                 if failure is not None:
                     self.failures.append(failure)
                     log.warning(f"skipped {failure.name}: {failure.reason}")
-                progress(min(count, total), total)
+                if self.part.number is None:
+                    self._look_at_others()
+                    progress(len(self._settled), len(self.sources))
+                else:
+                    progress(count, total)
 
             self.picking.score(self.sources, wanted, settle)
+
+    def _look_at_others(self) -> None:
+        """Read what other processes have done, unless that was done a short time ago."""
+        if (began := time.monotonic()) >= self._next_look:
+            self.picking.journal.refresh()
+            for source in self.sources:
+                self._is_settled(source)
+            # The journals grow.
+            self._next_look = began + SPARING * (time.monotonic() - began)
 
     def _score_claimed(self, wanted: set[str]) -> None:
         """Claim micrographs and score them, until all are done, also by other processes."""
@@ -418,7 +437,7 @@ class PartWork:
         place = int(digest([self.claims.presence.member.name.encode()])[:8], 16)
         place %= max(1, len(names))
         names = names[place:] + names[:place]
-        said = False
+        said, pause = False, FIRST_POLL_SECONDS
         while names and not self.job.has_been_merged(self.folder):
             claimed = self._claimed(names, batches)
             if (first := next(claimed, None)) is not None:
@@ -428,8 +447,11 @@ class PartWork:
                 said = True
             self.picking.journal.refresh()
             names = [n for n in names if not all(map(self._is_settled, batches[n]))]
-            if names and first is None:
-                time.sleep(POLL_SECONDS)
+            if first is not None:
+                pause = FIRST_POLL_SECONDS
+            elif names:
+                time.sleep(pause)
+                pause = min(2 * pause, POLL_SECONDS)
                 self.claims.refresh()
 
     def _claimed(

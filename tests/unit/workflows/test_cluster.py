@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -248,11 +249,25 @@ def test_processes_on_this_computer_leave_what_one_leaves(project: Path) -> None
     assert call(*PICK[:-1], "one").code == 3
     ended = call(*PICK, "--cluster", "local", "--jobs", 2)
     assert ended.code == 3, ended.err
-    assert "started 2 processes in out" in ended.err
+    assert "started 1 process beside this one in out" in ended.err
     assert picks() == picks("one")
     # The results are there; processes that cannot work are an error all the same.
     wrong = call(*PICK, "--cluster", "local", "--jobs", 1, "--device", "cuda:99")
-    assert "the processes ended before" in wrong.sentence
+    assert "the device 'cuda:99' cannot be used" in wrong.sentence
+
+
+@pytest.mark.slow
+def test_this_process_does_what_the_others_leave(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other processes end at once; this one picks all micrographs, and merges them."""
+    done(*PICK[:-1], "one")
+    monkeypatch.setattr("heliodor.workflows.cluster.sys.executable", "/bin/true")
+    assert (
+        "started 2 processes beside this one" in done(*PICK, "--cluster", "local", "--jobs", 3).err
+    )
+    assert picks() == picks("one")
+    assert not Path("out/.picking/submitted.json").exists()
 
 
 @pytest.mark.slow
@@ -336,8 +351,7 @@ def test_processes_on_this_computer_are_stopped(project: Path) -> None:
         time.sleep(0.05)
     cancel("out")
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 2, said
-    assert "the processes ended before all micrographs in out were done" in said
+    assert process.returncode == 128 + signal.SIGTERM, said
     limit = time.monotonic() + 60
     while list(Path("out/.picking").glob("*-*-*.json")):
         assert time.monotonic() < limit
