@@ -57,8 +57,8 @@ class StepPlan:
     #: The command line of each process, from the command on.
     words: Sequence[str]
     processes: int = 1
-    #: Does what one of the processes does, with so many threads, and returns when that is done. If
-    #: there is one, this process is one of those on this computer that work without a GPU.
+    #: Does what one of the processes on this computer does, with so many threads, and returns when
+    #: that is done: this process then is one of them. None: it only waits for them.
     own: Callable[[int], None] | None = None
 
 
@@ -158,7 +158,7 @@ def _run_here(
     if threads is None:
         threads = max(1, resolve_threads(None) // plan.processes)
         command += ["--threads", str(threads)]
-    own = None if settings.gpus else plan.own
+    own = plan.own
     count = plan.processes - (own is not None)
     executor = submitit.LocalExecutor(jobs)
     running = []

@@ -15,7 +15,7 @@ from heliodor.picking.user_masks import UserMasks
 from heliodor.training.filaments.settings import FilamentTraining
 from heliodor.training.initialization import load_start_model
 from heliodor.training.settings import TrainSettings
-from heliodor.utils.compute import ComputeSettings
+from heliodor.utils.compute import ComputeSettings, choose_device
 from heliodor.workflows.cluster import (
     JUDGING,
     PICKING,
@@ -63,7 +63,7 @@ def submit_picking(
         What they pick, to refuse what can be refused at once.
     compute
         The device and the number of threads of each process. This process is one of them where
-        they are on this computer and use no GPU.
+        they are on this computer and use no GPU, and it would use none.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def submit_picking(
         line = shlex.join(["heliodor", *claiming])
         pick_part(Part.parse(CLAIM), request, out, own, line)
 
-    plan = StepPlan(PICKING, claiming, settings.processes, work)
+    own = work if _picks_here(settings, compute) else None
+    plan = StepPlan(PICKING, claiming, settings.processes, own)
     return Outcome(*submit("pick", [plan], out, settings, compute.threads, len(sources)))
 
 
@@ -121,7 +122,8 @@ def submit_tracing(
             Part.parse(CLAIM), request, out, own, shlex.join(["heliodor", *claiming])
         )
 
-    plan = StepPlan(PICKING, claiming, settings.processes, work)
+    own = work if _picks_here(settings, compute) else None
+    plan = StepPlan(PICKING, claiming, settings.processes, own)
     return Outcome(*submit("pick", [plan], out, settings, compute.threads, len(sources)))
 
 
@@ -255,6 +257,20 @@ def submit_judging(
     # What a site has set for processes that pick is not meant: these programs use no GPU.
     settings = replace(complete_settings(settings), gpus=None, array_parallelism=None)
     return Outcome(*submit("judge", [StepPlan(JUDGING, words)], out, settings, threads))
+
+
+def _picks_here(settings: ClusterSettings, compute: ComputeSettings) -> bool:
+    """Return whether this process is one of those that pick: it uses what they use.
+
+    Raises
+    ------
+    BadInput
+        If the processes are on this computer and the device cannot be used.
+    """
+    if settings.cluster == "slurm" or settings.gpus:
+        return False
+    # The others see no GPU of CUDA.
+    return choose_device(compute.device).type != "cuda"
 
 
 def _check_training(

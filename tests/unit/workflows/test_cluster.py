@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from heliodor.errors import BadInput
 from heliodor.models.model_file import save_model
-from heliodor.workflows import cluster, site_settings
-from heliodor.workflows.cluster import cancel
+from heliodor.workflows import cluster, cluster_jobs, site_settings
+from heliodor.workflows.cluster import StepPlan, cancel
 from heliodor.workflows.cluster_settings import ClusterSettings
 from heliodor.workflows.picking_status import read_status
 from heliodor.workflows.submissions import Step, Submission
@@ -389,3 +390,26 @@ def test_a_training_in_another_process_is_stopped(project: Path) -> None:
 
 def test_the_settings_have_defaults_that_start_nothing() -> None:
     assert ClusterSettings().cluster is None
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "works"),
+    [
+        ("--cluster local --jobs 2", "cpu", True),
+        ("--cluster local --jobs 2", "cuda", False),
+        ("--cluster slurm --jobs 2", "cpu", False),
+    ],
+)
+def test_this_process_picks_where_it_uses_what_the_others_use(
+    project: Path, monkeypatch: pytest.MonkeyPatch, options: str, device: str, works: bool
+) -> None:
+    plans = list[StepPlan]()
+
+    def submit(command: str, own: list[StepPlan], *more: object) -> tuple[str, list[str]]:
+        plans.extend(own)
+        return "", []
+
+    monkeypatch.setattr(cluster_jobs, "choose_device", lambda name: torch.device(device))
+    monkeypatch.setattr(cluster_jobs, "submit", submit)
+    done(*PICK, *options.split())
+    assert [plan.own is not None for plan in plans] == [works]
