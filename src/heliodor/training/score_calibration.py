@@ -58,7 +58,7 @@ CONTAMINANT_STEPS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24
 #: Micrographs to calibrate on, and how many of them have labels if enough others have none.
 IMAGES, LABELLED = 12, 6
 #: Fewer are used if they have so many labels, but not fewer than these.
-ENOUGH_LABELS, LEAST_IMAGES = 500, 5
+ENOUGH_LABELS, LEAST_IMAGES = 500, 4
 
 
 class ScoreScale(NamedTuple):
