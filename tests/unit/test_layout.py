@@ -34,7 +34,7 @@ TESTED_BY = {
     # The options of the commands, and the workflows behind them, from end to end.
     "unit/cli/test_main.py": ["cli/entry"],
     "unit/utils/test_console.py": ["errors"],
-    "unit/cli/test_pick.py": ["cli/picking", "picking/recalibration"],
+    "unit/cli/test_pick.py": ["cli/picking"],
     "unit/cli/test_preprocess.py": ["workflows/preprocess"],
     "unit/cli/test_rerun.py": ["workflows/rerun", "workflows/run_record", "utils/json_schema"],
     "unit/cli/test_run.py": ["workflows/report_content"],
@@ -44,8 +44,6 @@ TESTED_BY = {
         "data/coordinates/writers", "workflows/conversion_steps",
     ],
     "unit/app/server/test_pick_options.py": ["app/server/provenance"],
-    "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
-    "unit/workflows/test_cluster.py": ["workflows/cluster_jobs"],
     "unit/workflows/test_judge.py": [
         "cli/judge", "report/judge_page", "report/judge_plots",
     ],

@@ -184,6 +184,19 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
     return DecoyEstimate(round(threshold, 3), calibration)
 
 
+def choose_by_counts(candidates: ScoreCounts, decoys: ScoreCounts, square: float) -> float | None:
+    """Return the threshold that follows from numbers alone; None if no particles are evident.
+
+    Parameters
+    ----------
+    candidates, decoys
+        Their scores, log-odds.
+    square
+        Square of the particle's diameter over the area of the micrographs.
+    """
+    return _choose_by_counts(_Counts.of(candidates, decoys, square), decoys.total)
+
+
 def _choose_by_counts(every: _Counts, decoys: int) -> float | None:
     """Return the threshold of the highest F1 by counts; None if no particles are evident.
 

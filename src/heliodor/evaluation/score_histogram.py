@@ -160,6 +160,16 @@ class DatasetScores:
         return [group for group in self._groups if group.areas]
 
     @property
+    def names(self) -> list[str]:
+        """Names of the micrographs added, sorted."""
+        return sorted(name for group in self._groups for name in group.areas)
+
+    @property
+    def searched(self) -> list[str]:
+        """Names of those on which decoys were searched for, sorted."""
+        return sorted(name for group in self._groups for name in group.decoy_areas)
+
+    @property
     def micrographs(self) -> int:
         """Number of micrographs added."""
         return sum(len(group.areas) for group in self._groups)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import PROBABILITY, Picks
+from heliodor.errors import BadInput
 from heliodor.utils.console import count_of
 from heliodor.utils.files import atomic_write
 
@@ -197,6 +198,24 @@ def write_micrographs(path: Path, rows: Sequence[MicrographQuality]) -> None:
             writer.writerow((row.name, row.picks, row.candidates, there, *spelt, histogram, flags))
 
 
+def read_levels(path: Path) -> dict[str, float]:
+    """Read what was added to the log-odds of each micrograph from ``micrographs.tsv``.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        return {row["micrograph"]: float(row["levelled_by"] or 0.0) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise BadInput(
+            f"{path} is not a table of micrographs that heliodor has written"
+        ) from error
+
+
 def _flags(rows: Sequence[MicrographQuality], offsets: Mapping[str, float]) -> list[list[str]]:
     """Return for each micrograph the reasons why it is an outlier."""
     flags: list[list[str]] = [[] for _ in rows]
@@ -230,8 +249,7 @@ def _flags(rows: Sequence[MicrographQuality], offsets: Mapping[str, float]) -> l
     moved = _column([row.measured.levelled_by for row in rows])
     usual = float(np.median(moved[np.isfinite(moved)])) if np.isfinite(moved).any() else 0.0
     for i in np.flatnonzero(_unusual(moved, LEAST_SCORE)).tolist():
-        side = "lower" if moved[i] > usual else "higher"
-        flags[i].append(f"its background score was {abs(moved[i] - usual):.1f} {side} than usual")
+        flags[i].append(f"its scores were leveled by {moved[i]:+.1f} (usually {usual:+.1f})")
     return flags
 
 

@@ -106,7 +106,7 @@ def write_tables(
     measured: dict[str, micrograph_quality.MicrographMeasurements] = {}
     refused, known = set[str](), False
     for name in picked.micrographs:
-        found = journal.get(name)
+        found = picked.store.get(name)
         sizes[name], measured[name] = found.pixel_size_angstrom, found.measured
         refused |= {name} if found.refused else set()
         known |= found.contamination is not None

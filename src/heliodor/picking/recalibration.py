@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heliodor.data.micrographs.sources import Source
-from heliodor.evaluation.decoy_threshold import estimate_from_decoys
+from heliodor.evaluation.decoy_threshold import choose_by_counts, estimate_from_decoys
+from heliodor.evaluation.score_histogram import ScoreCounts
+from heliodor.evaluation.score_levels import LevelRule, measure_spread
 from heliodor.evaluation.thresholds import choose_strict_threshold, predict_performance
 from heliodor.models.model_file import GENERAL_KEY, Model
-from heliodor.picking.batch import DecoySearch, PickingResult
+from heliodor.picking.batch import DecoySearch, PickingResult, count_scores
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
+from heliodor.picking.leveled_store import LeveledStore
 from heliodor.picking.settings import PickSettings
 
 
-def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:
+def calibrate_picks(
+    model: Model, picked: PickingResult, settings: PickSettings, level: bool = True
+) -> PickingResult:
     """Return picks with calibrated probabilities, and a threshold where none was given.
 
     Parameters
@@ -27,10 +32,17 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
         Its candidates.
     settings
         Settings of the picking.
+    level
+        Whether scores are first made comparable between micrographs, if the threshold follows
+        from decoys; see `level_scores_between`.
     """
     known = model.calibration
     if known is None:
-        return _calibrate_by_decoys(model, picked, settings) if needs_decoys(model) else picked
+        if not needs_decoys(model):
+            return picked
+        if level:
+            picked = level_scores_between(picked, model.card.diameter_angstrom)
+        return _calibrate_by_decoys(model, picked, settings)
     # The calibration of the training, not of these micrographs: a micrograph has the same picks
     # whatever others are picked with it.
     calibration = known.for_other_micrographs()
@@ -56,6 +68,35 @@ def choose_decoy_search(model: Model, sources: Sequence[Source]) -> DecoySearch 
     if not needs_decoys(model):
         return None
     return DecoySearch(choose_decoy_micrographs(source.name for source in sources))
+
+
+def level_scores_between(picked: PickingResult, diameter_angstrom: float) -> PickingResult:
+    """Return candidates with scores that are comparable between micrographs.
+
+    Parameters
+    ----------
+    picked
+        With the decoys of some micrographs, by which the rule is found; see `score_levels`.
+    diameter_angstrom
+        The particle's.
+    """
+    spreads, thresholds = list[float](), list[float]()
+    for name in picked.sheet.searched:
+        scores = picked.store.get(name).scores
+        spread = measure_spread(scores.candidates)
+        if spread is None or scores.decoys is None:
+            continue
+        candidates, decoys = map(ScoreCounts.from_scores, (scores.candidates, scores.decoys))
+        own = choose_by_counts(candidates, decoys, diameter_angstrom**2 / scores.area)
+        if own is not None:
+            spreads.append(spread)
+            thresholds.append(own)
+    rule = LevelRule.fit(spreads, thresholds)
+    if rule is None:
+        return picked
+    store = LeveledStore(picked.store, rule)
+    sheet = count_scores(store, picked.sheet.names, frozenset(picked.sheet.searched))
+    return replace(picked, sheet=sheet, store=store)
 
 
 def _calibrate_by_decoys(

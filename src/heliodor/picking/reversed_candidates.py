@@ -6,7 +6,8 @@ They are false, as there are no particles, but look like particles to the model:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ def search_reversed(
     settings: PickSettings,
     masks: UserMasks,
     lowest: float,
+    levels: Mapping[str, float] = MappingProxyType({}),
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Picks, list[Failure]]:
@@ -61,6 +63,8 @@ def search_reversed(
     ----------
     lowest
         Those with lower log-odds are left out.
+    levels
+        What is added to the log-odds on some micrographs, by name, as it was for the picks.
 
     Returns
     -------
@@ -76,8 +80,9 @@ def search_reversed(
             failures.append(Failure(source.name, str(error)))
         else:
             found = find_reversed_candidates(model, image, settings, masks, device)
-            kept = found.select(np.flatnonzero(found.score >= lowest))
-            tables.append(Picks.on(source.name, kept.xy_px, kept.score))
+            score = found.score + levels.get(source.name, 0.0)
+            kept = np.flatnonzero(score >= lowest)
+            tables.append(Picks.on(source.name, found.xy_px[kept], score[kept]))
         if progress is not None:
             progress(count, len(sources))
     return Picks.concatenate(tables), failures

@@ -493,7 +493,7 @@ class _Run:
             found, failures = search_reversed(
                 model, sources, open_working_images(model, given.pixel_size_angstrom),
                 given.picker.settings, UserMasks.find(given.picker.settings.mask, sources),
-                lowest, progress=progress,
+                lowest, given.picker.levels_of(sources), progress=progress,
             )  # fmt: skip
         self.record.skip(failures)
         done = len(sources) - len(failures)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
 from heliodor.models.pretrained import load_model_for_picking
+from heliodor.picking.micrograph_quality import NAME as TABLE
+from heliodor.picking.micrograph_quality import read_levels
+from heliodor.picking.recalibration import needs_decoys
 from heliodor.picking.settings import PickSettings
 from heliodor.reconstruction.micrograph_table import (
     JudgedMicrograph,
@@ -48,6 +51,12 @@ class Picker:
 
     model: Model
     settings: PickSettings
+    #: What it added to the log-odds on some micrographs, by their resolved paths.
+    levels: Mapping[Path, float] = field(default_factory=dict)
+
+    def levels_of(self, sources: Sequence[Source]) -> dict[str, float]:
+        """Return what it added to the log-odds on micrographs, by their names."""
+        return {s.name: self.levels.get(s.path.resolve(), 0.0) for s in sources}
 
 
 @dataclass(frozen=True)
@@ -279,7 +288,11 @@ def find_picker(where: Path) -> Picker | None:
         validate(model_of_dataclass(PickSettings), given, "its record")
         mask = arguments.get("mask")
         masks = [str(base / one) for one in ([mask] if isinstance(mask, str) else mask or [])]
-        return Picker(model, PickSettings(**given, mask=masks or None))
+        levels = dict[Path, float]()
+        if needs_decoys(model) and (folder / TABLE).exists():
+            found = read_levels(folder / TABLE)
+            levels = {(base / name).resolve(): level for name, level in found.items()}
+        return Picker(model, PickSettings(**given, mask=masks or None), levels)
     except (BadInput, OSError, ValueError, TypeError) as error:
         log.warning(
             f"candidates with reversed contrast are not looked for, as the model of {folder}"

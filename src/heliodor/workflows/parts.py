@@ -523,6 +523,7 @@ def _merge(
         additions = PickAdditions(
             job.read_corrections(folder),
             relion_project=None if project is None else RelionProject.open(project, sources),
+            level=request.app_scores is None,
         )
         picked = pick_and_record(setup, out, record, request.report, additions=additions)
         if request.exclude is not None:

@@ -297,7 +297,7 @@ def pick_with(
         log.info(f"scores of the app are used for {count_of(used, 'micrograph')}")
     picked = _find_candidates(setup, journal, files, record, regions, folder)
     with record.stage("calibrating"):
-        picked = calibrate_picks(model, picked, settings)
+        picked = calibrate_picks(model, picked, settings, additions.level)
     if settings.max_fdr is not None and picked.calibration is None:
         record.warn(
             "too little data to calibrate the scores, so --max-fdr cannot be applied; using"

@@ -46,6 +46,9 @@ class PickAdditions:
     app_scores: Path | None = None
     #: Whose paths RELION's list has.
     relion_project: RelionProject | None = None
+    #: Whether scores may be made comparable between micrographs: not those of the app, whose page
+    #: shows them as they are, and the threshold for them.
+    level: bool = True
 
 
 NO_ADDITIONS = PickAdditions()
@@ -104,6 +107,7 @@ class PickRequest:
             corrections,
             None if self.app_scores is None else Path(self.app_scores),
             None if project is None else RelionProject.open(project, sources),
+            level=self.app_scores is None,
         )
 
     def refuse_additions(self, why: str) -> None:

@@ -164,8 +164,8 @@ def test_scores_that_had_to_be_moved_far() -> None:
     }
     rows = assess_micrographs(candidate_tables([[2.0] * 20] * 10), 0.0, measured)
     assert [row.flags for row in rows[-2:]] == [
-        ("its background score was 1.0 lower than usual",),
-        ("its background score was 0.8 higher than usual",),
+        ("its scores were leveled by +1.0 (usually +0.0)",),
+        ("its scores were leveled by -0.8 (usually +0.0)",),
     ]
     assert flagged(rows) == ["m08.mrc", "m09.mrc"]
 

@@ -126,7 +126,8 @@ class RunningThreshold:
             sheet.add(name, scores_of_one)
         card = self._model.card
         before = PickingResult((), [], card.threshold, sheet, InMemoryStore())
-        after = calibrate_picks(self._model, before, self._settings)
+        # The page shows the scores as they are.
+        after = calibrate_picks(self._model, before, self._settings, level=False)
         return ThresholdEstimate(
             after.threshold, after.calibration, len(self._scores), not self.missing
         )
