@@ -170,8 +170,19 @@ def read_json(path: Path) -> Any:
         If it is not such a file: numbers that are not finite, halves of characters, or lists
         within lists without end are none.
     """
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text as `read_json` does.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON that could have been written.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
