@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -158,6 +159,36 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Read JSON that `write_json` could have written: all of it can be written again.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not such a file: numbers that are not finite, halves of characters, or lists
+        within lists without end are none.
+    """
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text as `read_json` does.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON that could have been written.
+    """
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
+
+
 def create_output_folder(path: str | Path) -> Path:
     """Create a folder for results, if it does not exist, and return its path.
 
@@ -200,6 +231,23 @@ def create_subfolder(folder: Path, name: str) -> Path:
     if (link := find_link(folder, path)) is not None:
         raise BadInput(LINK.format(link=link))
     return create_output_folder(path)
+
+
+def remove_subfolder(folder: Path, name: str) -> None:
+    """Remove a folder of earlier results below an output folder, if there is one.
+
+    Raises
+    ------
+    BadInput
+        If it, or a folder that it is in, is a link or a file, or it cannot be removed.
+    """
+    if not os.path.lexists(folder / name):
+        return
+    path = create_subfolder(folder, name)
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be removed ({error.strerror})") from error
 
 
 #: Why a folder of results is not used.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
-import sys
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,8 +52,13 @@ def as_positive(value: Any) -> float | None:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Return whether a value from JSON is a number, not a boolean, that a float can hold."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    """Return whether a value from JSON is a number, not a boolean, that NumPy can calculate with.
+
+    It takes no whole numbers of more than 64 bits, whatever a float could hold.
+    """
+    if type(value) is int:
+        return abs(value) < 2**63
+    return type(value) is float and math.isfinite(value)
 
 
 def refuse_damaged(read: Callable[[str | Path], Read]) -> Callable[[str | Path], Read]:

@@ -285,6 +285,8 @@ def test_cards_that_are_garbage(text: str, tmp_path: Path) -> None:
         {"threshold": math.nan},
         {"threshold": math.inf},
         {"threshold": 10**400},
+        {"threshold": 2**63},
+        {"background": -(2**70)},
         {"working_pixel_size_angstrom": 0},
         {"working_pixel_size_angstrom": -4.0},
         {"working_pixel_size_angstrom": math.nan},

@@ -20,7 +20,9 @@ from heliodor.utils.files import (
     create_output_folder,
     create_subfolder,
     find_link,
+    read_json,
     remove_partial_files,
+    remove_subfolder,
     write_json,
     write_text,
 )
@@ -180,3 +182,26 @@ def test_threads_that_write_the_same_file_do_not_disturb_each_other(tmp_path: Pa
         list(pool.map(write, "abcd"))
     assert path.read_text() in "abcd"
     assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[NaN]", "[1e999]", '["\\ud800"]', "[" * 100_000, "\0", "[1", "9" * 5000]
+)
+def test_json_that_could_not_be_written_is_not_read(tmp_path: Path, text: str):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r".+"):
+        read_json(tmp_path / "a.json")
+
+
+def test_results_of_before_are_removed_but_not_through_links(tmp_path: Path):
+    remove_subfolder(tmp_path, "out")
+    (tmp_path / "out" / "below").mkdir(parents=True)
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(BadInput, match="link is a symbolic link"):
+        remove_subfolder(tmp_path, "out/link")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="is a file"):
+        remove_subfolder(tmp_path, "file")
+    remove_subfolder(tmp_path, "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "precious"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from heliodor.app.server.annotations import Annotation
+from heliodor.utils.files import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,8 @@ class Authorship:
         self._before = "" if text.endswith("\n") or not text else "\n"
         for line in text.splitlines():
             # A line that is not complete is left out.
-            with suppress(
-                ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError
-            ):
-                self._take(json.loads(line))
+            with suppress(ValueError, LookupError, TypeError, AttributeError, OverflowError):
+                self._take(parse_json(line))
 
     def _take(self, value: Mapping[str, Any]) -> None:
         """Take over a change; the caller holds the lock."""

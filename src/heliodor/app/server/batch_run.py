@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +26,13 @@ from heliodor.errors import SOME_FAILED
 from heliodor.picking.corrections import render_offsets
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.console import count_of
-from heliodor.utils.files import create_subfolder, write_json, write_text
+from heliodor.utils.files import (
+    create_subfolder,
+    read_json,
+    remove_subfolder,
+    write_json,
+    write_text,
+)
 from heliodor.utils.import_path import python_command
 
 #: The command; tests use another.
@@ -212,6 +216,7 @@ class BatchRun:
             path = folder / "excluded.txt"
             write_text(path, "".join(f"{name}\n" for name in left_out))
             words += ["--exclude", str(path)]
+        remove_subfolder(folder, MASKS)
         if self._write_masks(folder / MASKS):
             words += ["--mask", str(folder / MASKS), "--bad-area-masks"]
         relion_project = self._project.find_relion_project()
@@ -227,7 +232,6 @@ class BatchRun:
 
     def _write_masks(self, folder: Path) -> bool:
         """Write the user's masks, and empty ones where contamination is ignored."""
-        shutil.rmtree(folder, ignore_errors=True)
         written = False
         for number in self._project.included:
             mask, found = self._masks.get(number), self._predictions.get(number)
@@ -246,8 +250,8 @@ class BatchRun:
     def _read_result(self) -> dict[str, Any] | None:
         """Return what the last run that finished picked; None if there is none."""
         try:
-            record = json.loads((self._folder / "run.json").read_text("utf-8"))
-            made = json.loads((self._folder / MADE_WITH).read_text("utf-8"))
+            record = read_json(self._folder / "run.json")
+            made = read_json(self._folder / MADE_WITH)
             failed = [
                 {"name": one["micrograph"], "why": one["reason"]} for one in record["failed"]
             ]
@@ -261,7 +265,7 @@ class BatchRun:
                 "failed": failed,
                 "file": str((self._folder / "autopick.star").absolute()),
             }
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        except (OSError, ValueError, LookupError, TypeError, OverflowError):
             return None  # it did not finish, or is damaged
 
     def _inputs(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.evaluation.matching import match_picks
 from heliodor.picking.corrections import SAME_DIAMETERS, near
-from heliodor.utils.files import create_subfolder
+from heliodor.utils.files import create_subfolder, remove_subfolder, write_text
 
 #: The folder of the picks that are compared.
 COMPARISON = "comparison"
@@ -102,7 +101,7 @@ class Comparison:
             create_subfolder(self._project.folder, COMPARISON)
             picks = [self._pick(model, numbers) for model in models]
             result = [self._compare(number, models, picks) for number in numbers]
-        except BadInput as error:
+        except (BadInput, OSError) as error:
             state = "cancelled" if self._stopping else "failed"
             ended: dict[str, Any] = {"state": state, "says": str(error)}
         else:
@@ -120,12 +119,11 @@ class Comparison:
             If picking failed.
         """
         folder = self._project.folder / COMPARISON / f"{model:04d}"
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_subfolder(self._project.folder, f"{COMPARISON}/{folder.name}")
         log = folder.with_suffix(".log")
         words = [*self._command, *self._words(model, numbers, folder)]
-        with log.open("wb") as output:
-            output.write(f"{shlex.join(words)}\n".encode())
-            output.flush()
+        write_text(log, f"{shlex.join(words)}\n")
+        with log.open("ab") as output:
             with self._lock:
                 if self._stopping:
                     raise BadInput("canceled")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 
 from heliodor.app.protocol import Event, Request, read_event, write_message
@@ -41,6 +42,11 @@ class EngineClient:
         Receives what the process writes to standard error.
     command
         The command to run.
+
+    Raises
+    ------
+    BadInput
+        If the log file cannot be opened.
     """
 
     def __init__(
@@ -52,12 +58,10 @@ class EngineClient:
     ) -> None:
         self._on_event, self._on_exit = on_event, on_exit
         self._stopping = False
-        if log_file.is_symlink():  # nothing is written to the file that it leads to
-            log_file.unlink()
-        with log_file.open("ab") as errors:
+        with _open_log(log_file) as errors:
             now = datetime.now().astimezone().isoformat(" ", "seconds")
-            errors.write(f"-- {now}  the engine was started\n".encode())
-            errors.flush()
+            with suppress(OSError):  # the disk may be full
+                errors.write(f"-- {now}  the engine was started\n".encode())
             # In a session of its own: Ctrl-C goes to the server, which then stops the engine.
             self._process = subprocess.Popen(
                 [*command],
@@ -120,6 +124,22 @@ class EngineClient:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(STOP_SECONDS)
+
+
+def _open_log(path: Path) -> FileIO:
+    """Open the file for what the engine prints, to append to it; what is written is not kept back.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be opened.
+    """
+    try:
+        if path.is_symlink():  # nothing is written to the file that it leads to
+            path.unlink()
+        return path.open("ab", buffering=0)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror}); rename it") from error
 
 
 class EngineFailures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -48,7 +47,7 @@ from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.utils.console import count_of
-from heliodor.utils.files import write_json
+from heliodor.utils.files import read_json, write_json
 from heliodor.utils.hashing import stamp_file
 
 log = logging.getLogger(__name__)
@@ -140,13 +139,13 @@ class EngineSession:
     def _read_calibration(self, number: int) -> None:
         path = self._project.model_file(number, ".json")
         try:
-            record = json.loads(path.read_text("utf-8"))
+            record = read_json(path)
             if number == 0 and record["diameter"] != self._project.settings.diameter_angstrom:
                 return  # of another diameter
             # That of a trained model is not estimated again.
             record = record | {"settled": True} if number else record
             self._predictions.set_calibration(number, ModelCalibration.from_message(record))
-        except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        except (OSError, ValueError, TypeError, AttributeError, LookupError, OverflowError):
             return  # missing or damaged: the engine estimates it again
 
     def _read_scores(self) -> None:
@@ -299,7 +298,10 @@ class EngineSession:
         match event:
             case ReadyEvent():
                 self._note_device(event.device)
-                self._handle_ready()
+                try:
+                    self._handle_ready()
+                except BadInput as error:  # as where the disk is full
+                    self._handle_failed(FailedEvent(id=None, says=str(error)))
             case ScoredEvent():
                 self._handle_scored(event)
             case FailedEvent():
@@ -536,10 +538,15 @@ class EngineSession:
                 return
             record = event.model_dump(mode="json", exclude={"event"})
             record |= {**self._training_on, "settled": True}
-            write_json(self._project.model_file(number, ".json"), record)
+            try:
+                write_json(self._project.model_file(number, ".json"), record)
+                self._project.change(model=number)
+            except BadInput as error:
+                self._end_training("refused", f"{error}; the model itself is in {event.file}")
+                self._send_project()  # with the model that stays in use
+                return
             calibration = ModelCalibration.from_message(record)
             self._predictions.set_calibration(number, calibration)
-            self._project.change(model=number)
             self.training.finish(event)
             self._note(f"model {number} trained in {event.seconds or 0.0:.1f} s")
             self._send_queue()
@@ -564,11 +571,14 @@ class EngineSession:
             if event.number != self._project.settings.model or self._stale:
                 return
             try:
-                record = dict(json.loads(path.read_text("utf-8")))
-            except (OSError, ValueError, TypeError, RecursionError):
+                record = dict(read_json(path))
+            except (OSError, ValueError, TypeError):
                 record = {"number": event.number}  # missing or damaged
             record["diameter"] = self._project.settings.diameter_angstrom
-            write_json(path, record | values)
+            try:
+                write_json(path, record | values)
+            except BadInput as error:  # the next session estimates it again
+                log.warning(str(error))
         self._predictions.set_calibration(event.number, ModelCalibration.from_message(values))
         self._touch(None)
 
@@ -590,7 +600,10 @@ class EngineSession:
             self._touch(())
         if not self._failed:
             time.sleep(_RESTART_SECONDS)
-            self._start_engine()
+            try:
+                self._start_engine()
+            except BadInput as error:
+                self._handle_failed(FailedEvent(id=None, says=str(error)))
 
     def _record_suspect(self, number: int, why: str) -> None:
         """Skip a micrograph on which the engine crashed twice."""

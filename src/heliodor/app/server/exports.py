@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ from heliodor.data.coordinates.writers import (
 from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, correct_candidates
-from heliodor.utils.files import atomic_write, write_json
+from heliodor.utils.files import atomic_write, create_subfolder, remove_subfolder, write_json
 
 #: The box size in particle diameters.
 BOX_DIAMETERS = 1.5
@@ -121,8 +120,8 @@ def export_file(
     relion = None if root is None else RelionProject.open(root, project.sources)
     made["relion_project"] = None if root is None else str(root)
     format_folder = folder / f"{what}_{name}"
-    shutil.rmtree(format_folder, ignore_errors=True)
-    format_folder.mkdir(parents=True)
+    remove_subfolder(folder, format_folder.name)
+    create_subfolder(folder, format_folder.name)
     context = replace(context, whole_paths=relion is None, project=relion)
     files = write_picks(format_folder, picks, coordinate_format, context)
     write_json(folder / f"{what}_{name}.json", made)

@@ -32,7 +32,7 @@ from heliodor.data.micrographs.sources import are_named_from_here
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.console import count_of
-from heliodor.utils.files import create_subfolder, write_text
+from heliodor.utils.files import create_subfolder, remove_subfolder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -310,7 +310,7 @@ class FilamentWork:
             else:
                 try:
                     keep()
-                except OSError as error:
+                except (BadInput, OSError) as error:
                     state, self._job["says"] = "failed", f"the model cannot be kept ({error})"
             self._job["state"] = state
             self._note(f"{self._job['job']} ended: {state}")
@@ -398,8 +398,8 @@ class FilamentWork:
             form = FORMATS[name]
             path = place / (name if form.file_of is not None else f"filaments{form.suffix}")
             if form.file_of is not None:
-                shutil.rmtree(path, ignore_errors=True)
-                path.mkdir()
+                remove_subfolder(place, name)
+                create_subfolder(place, name)
             write_filaments(path, to_points(table), form, given)
             made = FilamentExport(path, len(table), None, len(table.micrographs))
         self._note(f"exported {count_of(made.filaments, 'filament')} to {path}")

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from pydantic import Field
+
 from heliodor.app.server.project import MODELS, Project
+from heliodor.data.micrographs.working_images import check_diameter
+from heliodor.utils.files import read_json
+from heliodor.utils.json_schema import StoredModel, validate
+
+
+class _StoredRecord(StoredModel):
+    """What the page shows of a model, and what is needed to use it again."""
+
+    date: str | None = None
+    #: The number of the model that the training started from.
+    start: int | None = Field(None, alias="from")
+    diameter: float | None = None
+    labels: int | None = None
+    negatives: int | None = None
+    micrographs_labeled: int | None = None
+    validation: float | None = None
+    seconds: float | None = None
 
 
 def read_record(project: Project, number: int) -> dict[str, Any] | None:
@@ -13,9 +31,13 @@ def read_record(project: Project, number: int) -> dict[str, Any] | None:
     if number and not project.model_file(number).is_file():
         return None
     try:
-        return dict(json.loads(project.model_file(number, ".json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        value = read_json(project.model_file(number, ".json"))
+        record = validate(_StoredRecord, value, "it").model_dump(by_alias=True)
+        if record["diameter"] is not None:
+            check_diameter(record["diameter"])
+    except (OSError, ValueError):
         return {}  # missing or damaged: the model can be used all the same
+    return record
 
 
 def list_models(project: Project) -> list[dict[str, Any]]:

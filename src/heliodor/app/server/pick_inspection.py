@@ -199,6 +199,8 @@ def _group(drawn: Sequence[_Drawn], crops: Crops, seed: int) -> list[dict[str, A
     features = (
         np.concatenate([own.candidates.features for own in drawn]) if len(widths) == 1 else None
     )
+    if features is not None and not np.isfinite(features).all():
+        features = None  # a damaged file
     found = group_crops(crops, features, seed=seed)
     members: list[list[dict[str, Any]]] = [[] for _ in found.counts]
     places = iter(found.group.tolist())

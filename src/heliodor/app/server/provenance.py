@@ -46,8 +46,10 @@ def list_differences(made: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     differences = []
     if made.get("model") != now["model"]:
         differences.append(f"{name_model(now['model'])} is in use now")
-    if made.get("diameter_angstrom") != now["diameter_angstrom"]:
-        differences.append(f"the diameter is {now['diameter_angstrom']:g} Å now")
+    diameter = now["diameter_angstrom"]
+    if made.get("diameter_angstrom") != diameter:
+        shown = "not set" if diameter is None else f"{diameter:g} Å"
+        differences.append(f"the diameter is {shown} now")
     before, threshold = made.get("threshold"), now["threshold"]
     if not isinstance(before, int | float) or abs(before - threshold) > 5e-4:
         differences.append(f"the threshold is {threshold:.2f} now")

@@ -61,23 +61,22 @@ def render_sprite(
 def open_micrograph_image(
     number: int, tiles: MicrographTiles, preview: Path, diameter_angstrom: float
 ) -> Pillow.Image:
-    """Return the image of a whole micrograph, as fine as crops need it."""
+    """Return the image of a whole micrograph, as fine as crops need it.
+
+    Without a preview, or with a damaged one, it is made from the micrograph.
+    """
+
+    def read() -> Any:
+        with open_preview(preview) as picture:
+            return np.asarray(picture.convert("L"))
+
     try:
-        stamp = preview.stat().st_mtime_ns
-    except OSError:
+        key = ("preview", number, preview.stat().st_mtime_ns)
+        return Pillow.fromarray(tiles.cache.get(key, read, lambda array: int(array.nbytes)))
+    except (OSError, SyntaxError, ValueError):  # as the library says that a file is damaged
         shape, size = tiles.header(number).shape, tiles.pixel_size(number)
         level = int(max(0.0, math.log2(max(1.0, diameter_angstrom / size / _DIAMETER_PX))))
         return Pillow.fromarray(tiles.gray_level(number, min(level, count_levels(shape) - 1)))
-
-    def read() -> Any:
-        try:
-            with open_preview(preview) as picture:
-                return np.asarray(picture.convert("L"))
-        except OSError as error:
-            raise BadInput(f"{preview} is not an image ({error})") from error
-
-    image = tiles.cache.get(("preview", number, stamp), read, lambda array: int(array.nbytes))
-    return Pillow.fromarray(image)
 
 
 def _crop(picture: Pillow.Image, x: float, y: float, side: float) -> Pillow.Image:

@@ -20,6 +20,7 @@ from heliodor.conventions import FloatArray, Shape
 from heliodor.errors import BadInput
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.user_masks import read_mask
+from heliodor.utils.files import create_subfolder
 from heliodor.utils.hashing import digest
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ class UserMaskStore:
                 self._masks.pop(number, None)
                 self._digests.pop(number, None)
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                folder = self._project.folder
+                create_subfolder(folder, str(path.parent.relative_to(folder)))
                 mask.write(path)
                 self._keep(number, mask)
 

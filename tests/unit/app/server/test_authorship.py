@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -92,6 +93,15 @@ def test_damaged_lines_and_links_are_left_out(tmp_path: Path) -> None:
     Authorship(tmp_path).note("Anna", "m.mrc", {"a": ONE}, ())
     with (tmp_path / NAME).open("a") as stream:
         stream.write("[" * 100_000 + "\n")
+        whole = {
+            "at": 1,
+            "by": "Cleo",
+            "micrograph": "m.mrc",
+            "add": {"c": "particle"},
+            "remove": [],
+        }
+        for wrong in ({"at": math.nan}, {"at": math.inf}, {"by": "\ud800"}):
+            stream.write(json.dumps(whole | wrong) + "\n")
         stream.write('[1]\n{"at": "x"}\n{"at": 1, "by": "Ben", "micro')
     found = Authorship(tmp_path)
     assert [entry["by"] for entry in found.list_entries()] == ["Anna"]

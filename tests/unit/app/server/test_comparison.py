@@ -114,3 +114,22 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     app.post("/api/comparison", status, models=models, ids=ids)
     assert app.get("/api/comparison") == {"state": "none"}
+
+
+def test_a_comparison_ends_where_nothing_can_be_written(app: AppVisit, tmp_path: Path) -> None:
+    (tmp_path / "go").write_text(json.dumps({"0": [], "1": []}))
+    folder = tmp_path / "project/comparison"
+    (folder / "0001.log").mkdir(parents=True)
+    app.post("/api/comparison", 202, models=[1, 0], ids=[0])
+    found = wait(app)
+    assert found["state"] == "failed"
+    assert "0001.log cannot be written" in found["says"]
+    (folder / "0001.log").rmdir()
+    (tmp_path / "precious").write_text("precious")
+    (folder / "0001.log").symlink_to(tmp_path / "precious")
+    (folder / "0000").symlink_to(tmp_path)
+    app.post("/api/comparison", 202, models=[1, 0], ids=[0])
+    found = wait(app)
+    assert "0000 is a symbolic link" in found["says"]
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert (tmp_path / "picker.py").exists()

@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import os
+import queue
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -14,12 +16,14 @@ import pytest
 from PIL import Image
 
 from heliodor.app.candidates import Candidates, read_candidates
+from heliodor.app.server.engine_client import EngineClient
 from heliodor.app.server.predictions import (
     MicrographPredictions,
     ModelCalibration,
     Predictions,
 )
 from heliodor.data.micrographs.micrograph import write_mrc
+from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import ScoreCounts
 from heliodor.evaluation.thresholds import predict_performance
@@ -41,6 +45,7 @@ from helpers.fake_engine import (
     SCORES,
     places,
 )
+from helpers.full_disk import full_disk
 
 AT = places((HEIGHT, WIDTH))
 #: The candidates by descending score; the second one lies in contamination.
@@ -346,6 +351,20 @@ def test_crops_need_no_preview(tmp_path: Path) -> None:
         assert abs(sheet[:96, 96:192] - 128).max() < 4  # beyond the picture
 
 
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
+def test_crops_are_made_from_the_micrograph_where_a_preview_is_damaged(
+    tmp_path: Path, part: float
+) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        preview = tmp_path / "project/previews/0.jpg"
+        preview.write_bytes(preview.read_bytes()[: int(part * preview.stat().st_size)])
+        answer = visit.client.post("/api/crops", json={"at": [[0, 100, 100]]})
+        with Image.open(io.BytesIO(answer.content)) as opened:
+            assert np.asarray(opened).astype(float)[:96, :96].std() > 5
+        assert visit.get("/api/inspection")["drawn"] == 9
+
+
 def test_the_histogram_counts_what_can_be_picked(tmp_path: Path) -> None:
     with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
@@ -545,3 +564,76 @@ def test_contamination_is_outlined_and_can_be_ignored(tmp_path: Path) -> None:
         assert not any(after["bad"])
         visit.post("/api/micrographs/0/contamination", ignore=False)
         assert visit.get("/api/micrographs/0/picks") == before
+
+
+def test_a_model_whose_record_cannot_be_written_is_not_used_and_the_next_one_is(
+    tmp_path: Path,
+) -> None:
+    with open_app(tmp_path, with_engine=True, hold_training=True) as visit:
+        visit.scored()
+        _label(visit)
+        visit.post("/api/train", 202)
+        visit.until(lambda news: news["training"]["update"] > 0)
+        record = tmp_path / "project/models/0001.json"
+        record.mkdir()
+        visit.override()
+        _label(visit, 1)  # the engine looks at what it is to do when something arrives
+        visit.post("/api/focus", id=1)
+        visit.state.engine.update_queue()
+        news = visit.until(lambda news: news["training"]["state"] != "running")
+        assert news["training"]["state"] == "refused"
+        assert f"{record} cannot be written" in news["training"]["says"]
+        assert news["engine"]["model"] == 0
+        visit.scored(0)
+        record.rmdir()
+        training = _trained(visit)
+        assert (training["state"], training["number"]) == ("done", 2)
+        visit.scored(2)
+
+
+def test_a_threshold_that_cannot_be_written_is_used_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_app(tmp_path) as visit:
+        (tmp_path / "project/models/0000.json").mkdir()
+        visit.state.engine.start()
+        visit.scored()
+        assert visit.get("/api/micrographs")["picks"] == [int((SCORES >= 2.5).sum())] * 3
+    assert "0000.json cannot be written" in caplog.text
+
+
+def test_the_engine_runs_without_room_for_its_log(tmp_path: Path) -> None:
+    ended: queue.Queue[int] = queue.Queue()
+    with full_disk(0):
+        EngineClient(lambda event: None, ended.put, tmp_path / "log", [sys.executable, "-c", ""])
+    assert ended.get(timeout=60) == 0
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BadInput, match="folder cannot be written"):
+        EngineClient(lambda event: None, ended.put, tmp_path / "folder", ["true"])
+
+
+#: Numbers as they may stand in a damaged JSON file.
+_HUGE = "1" + 400 * "0"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"diameter": "x"}', '{"diameter": NaN}', '{"diameter": -5}', f'{{"diameter": {_HUGE}}}',
+        '{"validation": NaN}', '{"labels": Infinity}', '{"date": "\\ud800"}', '{"date": ["x"]}',
+        f'{{"threshold": {_HUGE}}}', '{"micrographs": Infinity}', "[[1, 2]]", "5", "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_model_with_a_damaged_record_can_be_used(tmp_path: Path, record: str) -> None:
+    with open_app(tmp_path) as visit:
+        models = tmp_path / "project/models"
+        (models / "0001.safetensors").write_text("a model")
+        (models / "0001.json").write_text(record)
+        visit.state.engine.start()
+        visit.scored()
+        assert [own["number"] for own in visit.get("/api/models")["models"]] == [0, 1]
+        visit.post("/api/model", number=1)
+        visit.scored(1)
+    with open_app(tmp_path, with_engine=True) as visit:
+        assert visit.get("/api/project")["engine"]["model"] == 1
+        visit.scored(1)

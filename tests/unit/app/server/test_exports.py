@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shlex
 import signal
@@ -22,6 +23,7 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.writers import FORMATS
 from heliodor.data.micrographs.micrograph import write_mrc
 from helpers.app import (
+    DIAMETER,
     HEIGHT,
     WIDTH,
     AppVisit,
@@ -472,3 +474,58 @@ def test_the_whole_run_picks_with_the_general_model(
         assert news["run"]["done"] == 3
         read = read_picks(tmp_path / "project/picks/picks.tsv", candidates=True)
         assert {*read.micrographs} <= {source.name for source in visit.state.sources}
+
+
+_RUN = {"failed": [], "threshold": 0.5, "started": "now", "picks": 5, "picks_per_micrograph": {}}
+_MADE_WITH = {"model": 0, "diameter_angstrom": DIAMETER, "threshold": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("run", "made_with"),
+    [
+        ({"picks": math.inf}, {}), ({"threshold": math.nan}, {}), ({"threshold": 10**400}, {}),
+        ({"started": "\ud800"}, {}), ({"failed": [5]}, {}), ({"picks_per_micrograph": 5}, {}),
+        ({}, {"date": math.nan}), ({}, {"model": "\ud800"}), ({}, {"other": math.inf}),
+    ],
+)  # fmt: skip
+def test_damaged_records_of_a_run_are_as_none(
+    tmp_path: Path, run: dict[str, Any], made_with: dict[str, Any]
+) -> None:
+    folder = tmp_path / "project/picks"
+    folder.mkdir(parents=True)
+    (folder / "made_with.json").write_text(json.dumps(_MADE_WITH | made_with))
+    (folder / "run.json").write_text(json.dumps(_RUN | run))
+    with open_app(tmp_path) as visit:
+        assert visit.get("/api/changes", since=0)["run"]["state"] == "none"
+
+
+def test_a_run_of_before_is_shown_without_a_diameter(tmp_path: Path) -> None:
+    folder = tmp_path / "project/picks"
+    folder.mkdir(parents=True)
+    (folder / "made_with.json").write_text(json.dumps(_MADE_WITH))
+    (folder / "run.json").write_text(json.dumps(_RUN))
+    with open_app(tmp_path, diameter=None) as visit:  # project.json was removed
+        run = visit.get("/api/changes", since=0)["run"]
+        assert (run["state"], run["result"]["picks"]) == ("done", 5)
+        assert "the diameter is not set now" in run["changes"]
+
+
+def test_nothing_is_written_through_links_to_other_folders(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        project = tmp_path / "project"
+        (project / "picks").mkdir()
+        for link in ("picks/masks", "export/picks_box"):
+            (project / link).symlink_to(outside)
+            path, body = (
+                ("/api/run", {})
+                if link == "picks/masks"
+                else ("/api/export", {"what": "picks", "format": "box"})
+            )
+            assert f"{link} is a symbolic link" in visit.post(path, 422, **body)["error"]
+            assert [file.name for file in outside.iterdir()] == ["precious"]
+            (project / link).unlink()
+        visit.post("/api/export", what="picks", format="box")

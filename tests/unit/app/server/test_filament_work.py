@@ -174,6 +174,17 @@ def test_a_trained_model_is_kept_and_used(visit: AppVisit) -> None:
     assert "--width" not in said
 
 
+def test_a_training_ends_where_the_project_cannot_be_written(visit: AppVisit) -> None:
+    visit.post("/api/micrographs/0/filaments", add=[new(5, "label", 104.0)])
+    settings = visit.state.project.folder / "project.json"
+    settings.unlink()
+    settings.mkdir()
+    visit.post("/api/filaments/train")
+    says = wait(visit, "failed")["job"]["says"]
+    assert "the model cannot be kept" in says
+    assert "project.json cannot be written" in says
+
+
 def test_what_runs_can_be_stopped_and_failures_are_shown(visit: AppVisit, tmp_path: Path) -> None:
     (tmp_path / "hold").touch()
     visit.post("/api/filaments/trace")

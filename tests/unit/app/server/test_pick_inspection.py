@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from heliodor.app.candidates import read_candidates, write_candidates
 from helpers.app import HEIGHT, WIDTH, open_app
 from helpers.fake_engine import places
 
@@ -47,6 +49,16 @@ def test_averages_are_of_all_of_bands_and_of_what_is_below(tmp_path: Path) -> No
             assert (one["low"] >= 2.5) == (one["what"] != "below")
         bands = found["averages"][1:5]
         assert sum(one["count"] for one in bands) == found["averages"][0]["count"] == 9
+
+
+def test_picks_are_grouped_without_features_that_are_damaged(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        path = tmp_path / "project/scores/1.npz"
+        found = read_candidates(path)
+        write_candidates(path, replace(found, features=np.full_like(found.features, np.nan)))
+        groups = visit.get("/api/inspection")["groups"]
+        assert sum(len(group["members"]) for group in groups) == 9
 
 
 def test_without_picks_a_sentence_says_so(tmp_path: Path) -> None:

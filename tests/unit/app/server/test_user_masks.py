@@ -167,3 +167,18 @@ def test_a_damaged_mask_is_left_aside(tmp_path: Path, caplog: pytest.LogCaptureF
     with open_app(tmp_path) as visit:
         assert visit.get("/api/micrographs")["mask"] == [None] * 3
     assert "mic 0" in caplog.text
+
+
+def test_no_mask_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        masks = tmp_path / "project/masks"
+        masks.symlink_to(tmp_path / "outside")
+        sent = {"ignore": False, "mask": _as_sent(_painted(2))}
+        answer = visit.post("/api/micrographs/0/contamination", 422, **sent)
+        assert f"{masks} is a symbolic link" in answer["error"]
+        assert not [*(tmp_path / "outside").iterdir()]
+        masks.unlink()
+        _edit(visit, 0, _painted(2))
+        assert _picks(visit, 0) == _rounded(0, 1, 3)
