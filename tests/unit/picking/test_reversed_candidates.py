@@ -47,3 +47,14 @@ def test_candidates_are_those_of_the_reversed_micrograph(folder: Path) -> None:
     assert np.median(nearest) < 0.5
     few, _ = search_reversed(model, [dark], images, SETTINGS, NO_MASKS, 0.0)
     assert len(few) < len(picks) / 2
+
+
+def test_scores_are_moved_by_the_level_of_their_micrograph(folder: Path) -> None:
+    model = load_model_for_picking(None, 120.0)
+    images = open_working_images(model)
+    sources = find_sources(folder / "bright.mrc")
+    as_it_is, _ = search_reversed(model, sources, images, SETTINGS, NO_MASKS, 0.5)
+    levels = {sources[0].name: -1.0, "other.mrc": 5.0}
+    moved, _ = search_reversed(model, sources, images, SETTINGS, NO_MASKS, -0.5, levels)
+    np.testing.assert_array_equal(moved.xy_px, as_it_is.xy_px)
+    np.testing.assert_allclose(moved.score, as_it_is.score - 1, atol=1e-12)

@@ -10,6 +10,7 @@ import pytest
 from heliodor.data.coordinates.formats.relion_star import write_picks
 from heliodor.data.coordinates.formats.tables import write_table
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
 from heliodor.workflows.judge_inputs import find_picker, read_judged_picks
 from heliodor.workflows.judge_settings import JudgeSettings
@@ -113,6 +114,25 @@ def test_settings_that_are_none_are_mentioned(
     record(folder, model=None, diameter_angstrom=140.0, exclusion_radius_angstrom="wide")
     assert find_picker(folder) is None
     assert "exclusion_radius" in caplog.text
+
+
+def test_scores_are_moved_as_the_picker_moved_them(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(folder, model=None, diameter_angstrom=140.0)
+    table = Path("micrographs.tsv")
+    table.write_text("micrograph\tpicks\tlevelled_by\nb.mrc\t7\t-0.250\na.mrc\t7\t\n")
+    sources = find_sources(["a.mrc", str(folder / "b.mrc")])
+    picker = find_picker(folder)
+    assert picker is not None
+    assert list(picker.levels_of(sources).values()) == [0.0, -0.25]
+    table.unlink()
+    picker = find_picker(folder)
+    assert picker is not None
+    assert set(picker.levels_of(sources).values()) == {0.0}
+    table.write_text("micrograph\nb.mrc\n")
+    assert find_picker(folder) is None
+    assert "micrographs.tsv is not a table of micrographs" in caplog.text
 
 
 DEEP = "[" * 100_000
