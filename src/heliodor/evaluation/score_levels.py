@@ -23,7 +23,7 @@ from heliodor.conventions import FloatArray
 #: The spread of a micrograph's scores is the distance of these quantiles of its candidates.
 QUANTILES: Final = (0.1, 0.9)
 #: Fewer micrographs, and micrographs with fewer candidates, say nothing.
-FEWEST_MICROGRAPHS, FEWEST_CANDIDATES = 3, 20
+FEWEST_MICROGRAPHS, FEWEST_CANDIDATES = 5, 20
 #: No scores are moved by more than this, log-odds.
 MOST: Final = 1.0
 

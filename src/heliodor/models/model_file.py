@@ -37,6 +37,8 @@ FILAMENT_FORMAT = "heliodor-filament-model-1"
 NOVELTY_KEY = "novelty"
 #: The key in the card's `extra` of how a general model was trained.
 GENERAL_KEY = "general"
+#: The key in the card's `extra` of what a general model was adapted with.
+ADAPTED_KEY = "adapted"
 #: The longest header (with the card) that is read; it has room for 100,000 micrograph names.
 MAX_HEADER_BYTES = 2**24
 #: The largest correction of centers that is plausible, in working pixels.

@@ -10,7 +10,7 @@ from heliodor.evaluation.decoy_threshold import choose_by_counts, estimate_from_
 from heliodor.evaluation.score_histogram import ScoreCounts
 from heliodor.evaluation.score_levels import LevelRule, measure_spread
 from heliodor.evaluation.thresholds import choose_strict_threshold, predict_performance
-from heliodor.models.model_file import GENERAL_KEY, Model
+from heliodor.models.model_file import ADAPTED_KEY, GENERAL_KEY, Model
 from heliodor.picking.batch import DecoySearch, PickingResult, count_scores
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.leveled_store import LeveledStore
@@ -33,14 +33,14 @@ def calibrate_picks(
     settings
         Settings of the picking.
     level
-        Whether scores are first made comparable between micrographs, if the threshold follows
-        from decoys; see `level_scores_between`.
+        Whether the scores of the general model are first made comparable between micrographs; see
+        `level_scores_between`. Those of a model that has adapted to the micrographs are already.
     """
     known = model.calibration
     if known is None:
         if not needs_decoys(model):
             return picked
-        if level:
+        if level and ADAPTED_KEY not in model.card.extra:
             picked = level_scores_between(picked, model.card.diameter_angstrom)
         return _calibrate_by_decoys(model, picked, settings)
     # The calibration of the training, not of these micrographs: a micrograph has the same picks

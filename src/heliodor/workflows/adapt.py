@@ -21,7 +21,13 @@ from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import DEFAULT_CACHE_BYTES, WorkingImages
 from heliodor.errors import BadInput
-from heliodor.models.model_file import Model, fingerprint_model, load_model, save_model
+from heliodor.models.model_file import (
+    ADAPTED_KEY,
+    Model,
+    fingerprint_model,
+    load_model,
+    save_model,
+)
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
 from heliodor.picking.decoy_sample import rank_by_fingerprint
 from heliodor.picking.recalibration import needs_decoys
@@ -46,8 +52,6 @@ DEVICES = ("cpu", "cuda", "mps")
 
 #: The adapted model's file in an output folder.
 NAME = "adapted.safetensors"
-#: The key in the card's `extra` of what a model was adapted with.
-ADAPTED_KEY = "adapted"
 #: Number of the picks that serve as labels, as a share of the expected number of particles. With
 #: 0.56 less is gained, and apoferritin loses; see docs/general-model.md.
 SHARE = 0.9

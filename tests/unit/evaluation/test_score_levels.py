@@ -69,10 +69,10 @@ def test_thresholds_that_do_not_follow_move_nothing_on_average() -> None:
 @pytest.mark.parametrize(
     ("spreads", "thresholds"),
     [
-        ([3.0, 4.0], [0.0, 1.0]),
-        ([3.0, 4.0, 5.0], [1.0, 0.5, 0.0]),
-        ([4.0, 4.0, 4.0], [0.0, 1.0, 2.0]),
-        ([3.0, 4.0, 5.0], [1.0, 1.0, 1.0]),
+        ([3.0, 4.0, 5.0, 6.0], [0.0, 1.0, 2.0, 3.0]),
+        ([3.0, 4.0, 5.0, 6.0, 7.0], [1.0, 0.5, 0.0, -0.5, -1.0]),
+        ([4.0] * 5, [0.0, 1.0, 2.0, 3.0, 4.0]),
+        ([3.0, 4.0, 5.0, 6.0, 7.0], [1.0] * 5),
         ([], []),
     ],
     ids=["too few", "falling", "one spread", "one threshold", "none"],
@@ -82,7 +82,7 @@ def test_there_is_no_rule_without_evidence(spreads: list[float], thresholds: lis
 
 
 def test_scores_of_few_candidates_stay() -> None:
-    rule = LevelRule.fit([3.0, 4.0, 5.0, 6.0], [0.0, 0.5, 1.0, 1.5])
+    rule = LevelRule.fit([3.0, 4.0, 5.0, 6.0, 7.0], [0.0, 0.5, 1.0, 1.5, 2.0])
     assert rule is not None
-    assert rule.level(scores_of_spread(6.0, FEWEST_CANDIDATES - 1)) == 0
-    assert rule.level(scores_of_spread(6.0)) < -0.5
+    assert rule.level(scores_of_spread(7.0, FEWEST_CANDIDATES - 1)) == 0
+    assert rule.level(scores_of_spread(7.0)) < -0.5

@@ -13,11 +13,11 @@ import torch
 import heliodor
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
-from heliodor.models.model_file import load_model
+from heliodor.models.model_file import ADAPTED_KEY, load_model
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.simulation import SimulationSettings, simulate
 from heliodor.workflows import adapt
-from heliodor.workflows.adapt import ADAPTED_KEY, NAME, adapt_model
+from heliodor.workflows.adapt import NAME, adapt_model
 from helpers.cli import call, done
 
 DIAMETER = 120.0

@@ -21,6 +21,7 @@ import pytest
 
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.errors import BadInput
+from heliodor.models.model_file import ADAPTED_KEY as KEY
 from heliodor.models.model_file import Model, save_model
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking import claims, joined_journals
@@ -30,7 +31,6 @@ from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.hashing import digest
 from heliodor.workflows import adapt, parts
-from heliodor.workflows.adapt import ADAPTED_KEY as KEY
 from heliodor.workflows.parts import Part, merge, pick_part
 from heliodor.workflows.pick import pick
 from heliodor.workflows.picking_job import PickingJob
