@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.judge_peers FOLDER --topaz ENVIRONMENT
         [--particles barrel trimer ribosome] [--counts 8 8 8] [--updates 500] [--splits 3]
-        [--snr 0.05] [--image-px 32] [--new]
+        [--snr 0.05] [--image-px 32] [--new] [--maps labels topaz]
 
 For each of --particles, micrographs with the usual contaminants are simulated: six with a hundred
 labels, and --counts others to pick on. All rows have the same number of picks: those of heliodor
@@ -69,6 +69,8 @@ LABELS, LEARN = 100, 6
 SEEDS = {"barrel": 710, "trimer": 720, "ribosome": 730}
 #: Of everything that is drawn here, and of the splits.
 SEED = 7
+HEAD = ("picks", "number", "false", "junk said", "error, Å", "resolution, Å",
+        "area under the FSC, 1/Å", "offset, Å")  # fmt: skip
 
 
 def make_task(folder: Path, particle: str, count: int, snr: float) -> Task:
@@ -232,30 +234,37 @@ def collect(task: Task, folder: Path, topaz: Path, updates: int, with_new: bool)
     return rows
 
 
-def measure(task: Task, rows: dict[str, Any], folder: Path, image_px: int, splits: int) -> None:
-    """Judge all sets of one particle, and print them as a table."""
+def measure(
+    task: Task, rows: dict[str, Picks], folder: Path, image_px: int, splits: int, maps: list[str]
+) -> None:
+    """Judge all sets of one particle, with maps of some of them, and print them as a table."""
     truth = gather_all(task)
     reach = MATCH_FRACTION * task.diameter / PIXEL
     reference = write_reference(folder / "reference.mrc", task.name, PIXEL, 128)
     print(f"{task.name}, {SYMMETRY[task.name]}, {len(truth)} particles")
-    table = []
+    table = {}
     for name, picks in rows.items():
         own = folder / "judged" / name
         said = kept(own / "quick.json", judge_quickly, picks, task, own)
         known = compare(picks, truth, reach)
-        maps = refine(picks, task, own, reference, image_px, splits)
-        resolution = f"{maps.resolution.mean():.1f} ± {maps.resolution.std(ddof=1):.1f}"
-        table.append(
-            [name, str(len(picks)), f"{known['false']:.3f}",
-             f"{said['junk']:.3f} ± {said['junk_error']:.3f}",
-             resolution + (", limited by the pixel size" if maps.limited else ""),
-             f"{maps.area.mean():.4f} ± {maps.area.std(ddof=1):.4f}",
-             f"{known['error_px'] * PIXEL:.1f}", f"{maps.offset:.1f}"]
-        )  # fmt: skip
-        print("  ".join(table[-1]), flush=True)
-    head = ("picks", "number", "false", "junk said", "resolution, Å", "area under the FSC, 1/Å",
-            "error, Å", "offset, Å")  # fmt: skip
-    print(markdown(head, table), flush=True)
+        table[name] = [
+            name, str(len(picks)), f"{known['false']:.3f}",
+            f"{said['junk']:.3f} ± {said['junk_error']:.3f}",
+            f"{known['error_px'] * PIXEL:.1f}",
+        ]  # fmt: skip
+    print(markdown(HEAD[:5], table.values()), flush=True)
+    for name in maps:
+        own = folder / "judged" / name
+        found = refine(rows[name], task, own, reference, image_px, splits)
+        resolution = f"{found.resolution.mean():.1f} ± {found.resolution.std(ddof=1):.1f}"
+        table[name] += [
+            resolution + (", limited by the pixel size" if found.limited else ""),
+            f"{found.area.mean():.4f} ± {found.area.std(ddof=1):.4f}",
+            f"{found.offset:.1f}",
+        ]  # fmt: skip
+        print("  ".join(table[name]), flush=True)
+    filled = (row + ["–"] * (len(HEAD) - len(row)) for row in table.values())
+    print(markdown(HEAD, filled), flush=True)
 
 
 def gather_all(task: Task) -> Picks:
@@ -278,13 +287,15 @@ def main() -> None:
     parser.add_argument("--snr", type=float, default=0.05)
     parser.add_argument("--image-px", type=int, default=32)
     parser.add_argument("--new", action="store_true")
+    parser.add_argument("--maps", nargs="*", help="rows of which maps are made [all]")
     given = parser.parse_args()
     counts = given.counts * (len(given.particles) if len(given.counts) == 1 else 1)
     for particle, count in zip(given.particles, counts, strict=True):
         folder = given.folder / particle
         task = make_task(folder, particle, count, given.snr)
         rows = collect(task, folder, given.topaz / "bin" / "topaz", given.updates, given.new)
-        measure(task, rows, folder, given.image_px, given.splits)
+        maps = [*rows] if given.maps is None else given.maps
+        measure(task, rows, folder, given.image_px, given.splits, maps)
 
 
 if __name__ == "__main__":
