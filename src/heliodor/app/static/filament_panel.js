@@ -13,8 +13,12 @@ function readNumber(id) {
 
 /** The panel on the right: train, trace and export. */
 export class FilamentPanel {
-  /** @param {() => Promise<void>} refresh reads what the server says of the project */
-  constructor(refresh) {
+  /**
+   * @param {import("./filament_state.js").FilamentState} state
+   * @param {() => Promise<void>} refresh reads what the server says of the project
+   */
+  constructor(state, refresh) {
+    this.state = state;
     this.refresh = refresh;
     const on = (/** @type {string} */ id, /** @type {() => Promise<unknown>} */ act) =>
       byId(id).addEventListener("click", () => {
@@ -29,8 +33,10 @@ export class FilamentPanel {
     byId("export-format").addEventListener("change", () => this.#showSegments());
   }
 
-  /** Show what the server says of the project. @param {any} summary */
-  show(summary) {
+  /** Show what the server says of the project. */
+  show() {
+    const { summary } = this.state;
+    if (!summary) return;
     const { job, model, width } = summary;
     const select = byId("export-format");
     if (!select.options.length) {
@@ -66,8 +72,12 @@ export class FilamentPanel {
     if (job.state === "cancelled") return `${RUNNING[job.job]} was stopped.`;
     if (job.state === "done" && job.job === "train") return `Model ${model} is trained. Trace again to use it.`;
     if (!traced) return "";
-    const total = traced.reduce((/** @type {number} */ sum, /** @type {number} */ n) => sum + n, 0);
-    return `${formatCount(total, "filament")} traced on ${formatCount(traced.length, "micrograph")}.`;
+    const { state } = this;
+    const excluded = state.excludedCount;
+    const without = excluded ? `, without ${excluded.toLocaleString("en")} excluded` : "";
+    const length = state.sumIncluded(state.rows.length) / 1e4;
+    return `${formatCount(state.sumIncluded(state.rows.traced), "filament")} traced on ` +
+      `${formatCount(state.count - excluded, "micrograph")}${without}: ${length.toFixed(1)} µm.`;
   }
 
   #showSegments() {

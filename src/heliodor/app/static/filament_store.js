@@ -14,6 +14,7 @@ const RETRY_MS = 1000;
  * @typedef {{labels: Drawn[], rejected: Drawn[], traced: Traced[] | null, width_px: number | null}} Filaments
  * @typedef {{id: number, kind: "label" | "rejected", points: Points}} Change
  * @typedef {{micrograph: number, add: Change[], remove: Change[]}} Step
+ * @typedef {import("./label_store.js").OtherStep} OtherStep
  */
 
 /** The filaments of the micrograph on screen: shown and saved, with undo and redo. */
@@ -22,7 +23,7 @@ export class FilamentStore {
   changed = new Emitter();
   /** Emitted when saving begins, ends or fails. */
   savingChanged = new Emitter();
-  /** @type {UndoHistory<Step>} */
+  /** @type {UndoHistory<Step | OtherStep>} */
   history = new UndoHistory();
   /** The number of the micrograph on screen. */
   micrograph = -1;
@@ -85,17 +86,19 @@ export class FilamentStore {
     this.#save(step.micrograph, add, remove);
   }
 
-  /** @returns {Step | undefined} what was undone */
+  /** @returns {Step | OtherStep | undefined} what was undone */
   undo() {
     const step = this.history.undo();
-    if (step) this.#save(step.micrograph, step.remove, step.add);
+    if (step && "undo" in step) step.undo();
+    else if (step) this.#save(step.micrograph, step.remove, step.add);
     return step;
   }
 
-  /** @returns {Step | undefined} what was done again */
+  /** @returns {Step | OtherStep | undefined} what was done again */
   redo() {
     const step = this.history.redo();
-    if (step) this.#save(step.micrograph, step.add, step.remove);
+    if (step && "redo" in step) step.redo();
+    else if (step) this.#save(step.micrograph, step.add, step.remove);
     return step;
   }
 

@@ -98,8 +98,10 @@ class FilamentRoutes(Endpoints):
     async def summary(self, request: Request) -> Response:
         """GET /api/filaments: the numbers of filaments, the formats, and what is running."""
         work = self._work
+        # With the revision from before: what changes meanwhile is asked for again.
+        revision = self.context.state.revision
         summary = await self.context.run_in_pool(work.summarize, NOW)
-        return JSONResponse({**summary, "formats": list_filament_formats()})
+        return JSONResponse({**summary, "revision": revision, "formats": list_filament_formats()})
 
     async def trace(self, request: Request) -> Response:
         """POST /api/filaments/trace: trace all micrographs."""
