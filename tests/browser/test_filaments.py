@@ -13,6 +13,7 @@ from browser.conftest import OpenPage, Serve
 from browser.page import PATIENCE, PageInUse
 from heliodor.data.filaments.readers import read_filaments
 from heliodor.data.star import write_blocks
+from heliodor.picking.user_masks import read_mask
 from helpers.filament_network import PIXEL, SHAPE, WIDTH_ANGSTROM, axes_of, write_micrographs
 
 if TYPE_CHECKING:
@@ -275,3 +276,86 @@ def test_what_is_excluded_in_the_table_or_rejected_is_in_no_export(
     page.click("#export")
     used.wait_for("#exported", "5 filaments on 2 micrographs")
     assert len(read_filaments(server.project / "export/filaments.star")) == 5
+
+    # The command for a cluster leaves out the same micrograph; none is configured here.
+    page.fill("#threshold", "0.5")
+    page.click("#cluster-command")
+    used.wait_for("#cluster-text", "--cluster slurm --width", 5000)
+    assert "--threshold=0.5" in used.text("#cluster-text")
+    (left_out,) = (server.project / "cluster_picks/excluded.txt").read_text().splitlines()
+    assert Path(left_out).name == "mic_2.mrc"
+    assert not page.locator("#cluster-submit").is_visible()
+    used.picture("filaments-cluster")
+
+
+def test_what_is_painted_ends_filaments_and_can_be_undone(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    folder = write_micrographs(tmp_path / "mics", 1)
+    server = serve(folder, "--filaments", "--width", WIDTH_ANGSTROM, "--threads", 1)
+    used = open_page(server.url)
+    page = used.page
+    first = axes_of(2)[0]
+
+    def reach() -> float:
+        found = read_filaments(server.project / "traced/filaments.star")
+        return float(min(one.axis_px[:, 0].min() for one in found))
+
+    # Before anything was traced, it is not known what is detected.
+    used.press("g")
+    assert page.get_attribute("#brush-paint", "aria-pressed") == "true"
+    page.mouse.click(*on_screen(page, *first[0]))
+    used.wait_for("#toast", "once this micrograph has been traced", 5000)
+    used.press("Escape")
+    page.click("#trace")
+    used.wait_for("#job", "2 filaments traced on 1 micrograph:")
+    used.wait_for("#contamination-share", "None found on this micrograph", 5000)
+    assert reach() < 50
+
+    # A broad stroke over the left ends of both filaments.
+    used.press("g")
+    page.locator("#brush-size").fill("60")
+    page.mouse.move(*on_screen(page, 40, 30))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, 40, 230), steps=12)
+    page.mouse.up()
+    used.wait_for("#contamination-share", "as you edited it. Nothing is traced there.", 5000)
+    used.wait_for("#list-count", "1 micrograph", 5000)
+    masks = [*(server.project / "masks").rglob("*.png")]
+    assert len(masks) == 1
+    assert 0.05 < read_mask(masks[0])[0].mean() < 0.5
+    used.picture("filaments-contamination")
+    used.press("Escape")
+    page.click("#trace")
+    page.wait_for_function("() => document.getElementById('cancel').hidden === false")
+    used.wait_for("#job", "2 filaments traced on 1 micrograph:")
+    assert reach() > 60
+    used.press("m")
+    page.wait_for_function("() => document.querySelectorAll('#table-head .contamination').length")
+    assert float(cells(page, "contamination")[0]) > 5
+    used.press("Escape")
+
+    # Ignored, filaments are traced as elsewhere; all of it can be undone.
+    page.check("#ignore-contamination")
+    page.wait_for_timeout(500)
+    page.click("#trace")
+    page.wait_for_function("() => document.getElementById('cancel').hidden === false")
+    used.wait_for("#job", "2 filaments traced on 1 micrograph:")
+    assert reach() < 50
+    page.locator("#stage").focus()
+    used.press("Control+z", "Control+z")
+    used.wait_for("#contamination-share", "None found on this micrograph", 5000)
+    page.wait_for_timeout(300)
+    assert not [*(server.project / "masks").rglob("*.png")]
+    used.press("Control+y")
+    used.wait_for("#contamination-share", "as you edited it", 5000)
+
+    # A traced filament is rejected, and kept again, by keys alone.
+    used.press("j", "r")
+    expect(used, "rejected", 1)
+    expect(used, "traced", 1)
+    used.picture("filaments-pointed-at")
+    used.press("r")
+    expect(used, "rejected", 0)
+    used.press("k", "r")
+    expect(used, "rejected", 1)

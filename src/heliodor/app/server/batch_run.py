@@ -160,8 +160,7 @@ class BatchRun:
 
     def cluster_command(self) -> str:
         """Return a command line that picks on a cluster; see `cluster_words`."""
-        words = ["heliodor", *self.cluster_words()]
-        return f"cd {shlex.quote(os.getcwd())} && {shlex.join(words)}"
+        return write_command(self.cluster_words())
 
     def _describe(self) -> dict[str, Any]:
         """Describe what the page shows, with which a run is made."""
@@ -307,6 +306,11 @@ class BatchRun:
         with self._lock:
             process, watcher = self._process, self._watcher
         await_end(process, watcher)
+
+
+def write_command(words: Sequence[str]) -> str:
+    """Return a command line of `heliodor` with these arguments, for a terminal in any folder."""
+    return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['heliodor', *words])}"
 
 
 def await_end(process: subprocess.Popen[bytes] | None, watcher: threading.Thread | None) -> None:

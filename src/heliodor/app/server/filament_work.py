@@ -15,13 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from heliodor.app.server.batch_run import COMMAND, JournalCounter, await_end, read_last_line
+from heliodor.app.server.batch_run import (
+    CLUSTER_PICKS,
+    COMMAND,
+    JournalCounter,
+    await_end,
+    read_last_line,
+)
 from heliodor.app.server.command_inputs import exclude_words, name_inputs
+from heliodor.app.server.filament_contamination import FilamentContamination
 from heliodor.app.server.filament_labels import FilamentLabels
-from heliodor.app.server.project import EXPORT, Project
+from heliodor.app.server.project import EXPORT, MASKS, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.traced_filaments import TracedFilaments
+from heliodor.app.server.user_masks import UserMaskStore
 from heliodor.data.coordinates.writers import WriteContext
 from heliodor.data.filaments.filament import to_points
 from heliodor.data.filaments.segments import SEGMENTS_STAR, cut_segments, write_segments
@@ -69,30 +77,39 @@ class FilamentWork:
         With a width of filaments.
     tiles
         For sizes and pixel sizes.
+    masks
+        Contamination that the user edited.
     threads, device
         Of tracing and training.
     note
         Called with what happens, for the log of the project.
     command
         The command before the words `pick` and `train`.
+    touch
+        Called with micrographs whose contamination was detected.
     """
 
     def __init__(
         self,
         project: Project,
         tiles: MicrographTiles,
+        masks: UserMaskStore,
         threads: int,
         device: str = "auto",
         note: Callable[[str], None] = lambda text: None,
         command: Sequence[str] = COMMAND,
+        touch: Callable[[Sequence[int]], object] = lambda numbers: None,
     ) -> None:
         width = project.settings.filament_width_angstrom
         assert width is not None
         self.width_angstrom, self.labels = width, FilamentLabels(project.folder, width)
         self.traced = TracedFilaments(
-            project, tiles, self.labels, width, [project.folder / TRACED / TRACED_STAR]
-        )
-        self._project, self._tiles, self._threads = project, tiles, threads
+            project, tiles, self.labels, width,
+            [project.folder / name / TRACED_STAR for name in (TRACED, CLUSTER_PICKS)],
+        )  # fmt: skip
+        self._collected: str | None = None
+        self.contamination = FilamentContamination(project, tiles, masks)
+        self._project, self._threads, self._touch = project, threads, touch
         self._device, self._note, self._command = device, note, command
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -120,6 +137,7 @@ class FilamentWork:
                 for one in traced
             ],
             "width_px": _known(2.0 * self.traced.radius_px(number)),
+            "contamination": self.contamination.describe(number),
         }  # fmt: skip
 
     def summarize(self) -> dict[str, Any]:
@@ -131,6 +149,9 @@ class FilamentWork:
         """
         names = [source.name for source in self._project.sources]
         version = self.traced.version
+        if version != self._collected and self.traced.folder is not None:
+            self._collect(self.traced.folder)
+            self._collected = version
         with self._lock:
             job = dict(self._job)
         measured = None if version is None else [self._measure(n) for n in range(len(names))]
@@ -168,6 +189,23 @@ class FilamentWork:
         count = len(self._project.included)
         self._start("trace", words, JournalCounter(folder / JOURNAL), count, lambda: None)
 
+    def cluster_words(
+        self, threshold: float | None, min_length_angstrom: float | None
+    ) -> list[str]:
+        """Return arguments of `heliodor` that trace all micrographs on a cluster.
+
+        Raises
+        ------
+        BadInput
+            If the folder cannot be used.
+        """
+        folder = create_subfolder(self._project.folder, CLUSTER_PICKS)
+        return self._trace_words(folder, threshold, min_length_angstrom, "--cluster", "slurm")
+
+    def _collect(self, folder: Path) -> None:
+        """Take over the contamination that was detected in a tracing."""
+        self._touch(self.contamination.collect(folder))
+
     def _trace_words(
         self,
         folder: Path,
@@ -193,6 +231,9 @@ class FilamentWork:
         if min_length_angstrom is not None:
             words += ["--min-length", repr(min_length_angstrom)]
         words += exclude_words(project, folder)
+        words.append("--bad-area-masks")
+        if self.contamination.write_masks(folder / MASKS):
+            words += ["--mask", str(folder / MASKS)]
         return [*words, *self._micrographs()]
 
     def _micrographs(self) -> list[str]:
@@ -227,6 +268,9 @@ class FilamentWork:
         folder = create_subfolder(project.folder, f"models/training-{number:04d}")
         write_text(folder / "labels.star", drawn)
         words = ["train", "--filaments", "--labels", str(folder / "labels.star")]
+        if (rejected := self.labels.render("rejected", names)) is not None:
+            write_text(folder / "rejected.star", rejected)
+            words += ["--negatives", str(folder / "rejected.star")]
         words += ["--width", repr(self.width_angstrom), "-o", str(folder)]
         words += [*self._here(), *self._micrographs()]
 
@@ -302,8 +346,8 @@ class FilamentWork:
             else:
                 try:
                     keep()
-                except OSError as error:
-                    state, self._job["says"] = "failed", f"the model cannot be kept ({error})"
+                except (OSError, BadInput) as error:
+                    state, self._job["says"] = "failed", f"the result cannot be kept ({error})"
             self._job["state"] = state
             self._note(f"{self._job['job']} ended: {state}")
 

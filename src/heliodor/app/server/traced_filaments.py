@@ -77,6 +77,13 @@ class TracedFilaments:
             self._read()
             return None if self._state is None else f"{self._state[0]}:{self._state[1]}"
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of what was traced last; None before anything was."""
+        with self._lock:
+            self._read()
+            return None if self._state is None else Path(self._state[0]).parent
+
     def radius_px(self, number: int) -> float:
         """Return half the width of the filaments in pixels of a micrograph.
 

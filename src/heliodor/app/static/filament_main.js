@@ -1,4 +1,5 @@
 import { allowReadingOnly, get, RequestRefused, ServerUnreachable } from "./api.js";
+import { ContaminationPanel } from "./contamination_panel.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
 import { FilamentPanel } from "./filament_panel.js";
 import { FilamentState } from "./filament_state.js";
@@ -30,10 +31,12 @@ class FilamentPage {
     const { project } = state;
     this.state = state;
     this.store = new FilamentStore();
-    this.view = new FilamentView(this.store, new TileStore(project.boot));
+    this.view = new FilamentView(state, this.store, new TileStore(project.boot));
     this.view.isReadOnly = project.read_only;
     this.view.image.lowPass = Number(byId("low-pass").value);
-    this.panel = new FilamentPanel(state, () => this.refresh());
+    this.panel = new FilamentPanel(state, this.store, () => this.refresh());
+    const { contaminationEditor } = this.view;
+    this.contamination = new ContaminationPanel(state, contaminationEditor, contaminationEditor.subject);
     this.spectrum = new SpectrumView(state);
     this.table = new MicrographTable(state, new FilamentTable(state, this.store, this), this.spectrum);
     new ShareDialog();
@@ -59,6 +62,9 @@ class FilamentPage {
     on("fit", () => this.view.fit());
     on("toggle-markers", () => this.toggleMarkers());
     on("exclude", () => this.toggleExcluded());
+    on("toggle-contamination", () => this.toggleContamination());
+    on("brush-paint", () => this.toggleBrush("paint"));
+    on("brush-erase", () => this.toggleBrush("erase"));
     byId("low-pass").addEventListener("change", () => {
       this.view.image.lowPass = Math.min(1000, Math.max(0, Number(byId("low-pass").value) || 0));
       this.view.image.redraw();
@@ -66,6 +72,7 @@ class FilamentPage {
     this.state.opened.on((id) => void this.#show(id));
     this.state.rowsChanged.on(() => this.showList());
     this.store.changed.on(() => this.#showCounts());
+    this.state.messageRaised.on((message) => showToast(message));
     this.store.history.changed.on(() => {
       byId("undo").disabled = !this.store.history.canUndo;
       byId("redo").disabled = !this.store.history.canRedo;
@@ -78,7 +85,7 @@ class FilamentPage {
     new Keyboard([
       { keys: ["n", "ArrowDown"], keycaps: ["N"], description: "Next micrograph", run: () => this.step(1) },
       { keys: ["p", "ArrowUp"], keycaps: ["P"], description: "Previous micrograph", run: () => this.step(-1) },
-      { keys: ["Escape"], keycaps: [], description: "", run: () => this.table.isOpen && this.table.toggle() },
+      { keys: ["Escape"], keycaps: [], description: "", run: () => this.#close() },
       { keys: ["Enter"], keycaps: ["Enter"], description: "End the filament that is being drawn", run: () => view.finish() },
       { keys: ["Escape"], keycaps: ["Esc"], description: "Forget the filament that is being drawn", run: () => view.cancel() },
       { keys: ["Delete", "Backspace"], keycaps: ["Delete"], description: "Remove the last point, or the chosen filament", run: () => view.remove() },
@@ -89,6 +96,12 @@ class FilamentPage {
       { keys: ["+", "="], keycaps: ["+"], description: "Zoom in", run: () => view.zoomBy(1.25) },
       { keys: ["-"], keycaps: ["-"], description: "Zoom out", run: () => view.zoomBy(0.8) },
       { keys: ["x"], keycaps: ["X"], description: "Leave the micrograph out, or take it back", run: () => this.toggleExcluded() },
+      { keys: ["j"], keycaps: ["J"], description: "Point at the next traced filament", run: () => view.pointAt(1) },
+      { keys: ["k"], keycaps: ["K"], description: "Point at the traced filament before", run: () => view.pointAt(-1) },
+      { keys: ["r"], keycaps: ["R"], description: "Reject the traced filament pointed at, or keep it again", run: () => view.toggleRejected() },
+      { keys: ["c"], keycaps: ["C"], description: "Show or hide contamination", run: () => this.toggleContamination() },
+      { keys: ["g"], keycaps: ["G"], description: "Paint contamination", run: () => this.toggleBrush("paint") },
+      { keys: ["v"], keycaps: ["V"], description: "Erase contamination", run: () => this.toggleBrush("erase") },
       { keys: ["m"], keycaps: ["M"], description: "Table of micrographs", run: () => this.table.toggle() },
       { keys: ["w"], keycaps: ["W"], description: "Power spectrum of the micrograph", run: () => void this.spectrum.show() },
       { keys: ["?"], keycaps: ["?"], description: "Show this help", run: () => byId("help").showModal() },
@@ -126,7 +139,8 @@ class FilamentPage {
     const failed = described.width === null ? described.failed ?? "it cannot be read" : "";
     setText(byId("stage-failed"), failed && toSentence(`This micrograph cannot be used: ${failed}`));
     byId("stage-failed").hidden = !failed;
-    this.view.show(failed ? null : described);
+    this.state.micrograph = failed ? null : described;
+    this.view.show(this.state.micrograph);
     await this.store.open(id);
     if (readAddressToken() === null) window.history.replaceState(null, "", `#${id + 1}`);
   }
@@ -158,6 +172,36 @@ class FilamentPage {
     this.view.redraw();
   }
 
+  /** Close the table, or put the brush away. @returns {boolean} whether there was one */
+  #close() {
+    if (this.table.isOpen) this.table.toggle();
+    else if (this.view.isPainting) this.toggleBrush(this.view.contaminationEditor.mode);
+    else return false;
+    return true;
+  }
+
+  /** Show or hide the outline of contamination. */
+  toggleContamination() {
+    const { view } = this;
+    view.showsContamination = !view.showsContamination;
+    byId("toggle-contamination").setAttribute("aria-pressed", String(view.showsContamination));
+    view.redraw();
+  }
+
+  /** Paint or erase contamination, or stop that. @param {"paint" | "erase"} mode */
+  toggleBrush(mode) {
+    const { view } = this;
+    const { contaminationEditor } = view;
+    if (this.state.isReadOnly) return;
+    view.finish();
+    view.isPainting = !(view.isPainting && contaminationEditor.mode === mode);
+    contaminationEditor.mode = mode;
+    for (const one of ["paint", "erase"])
+      byId(`brush-${one}`).setAttribute("aria-pressed", String(view.isPainting && mode === one));
+    if (view.isPainting && !view.showsContamination) this.toggleContamination();
+    view.redraw();
+  }
+
   /** Leave the micrograph out of everything, or take it back. */
   toggleExcluded() {
     const { current, rows, isReadOnly } = this.state;
@@ -175,6 +219,7 @@ class FilamentPage {
     rows.labels[micrograph] = shown.labels.length;
     rows.rejected[micrograph] = shown.rejected.length;
     if (kept !== undefined) rows.traced[micrograph] = kept;
+    this.contamination.showBrush();
     this.state.rowsChanged.emit([micrograph]);
   }
 

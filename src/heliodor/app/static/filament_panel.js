@@ -1,4 +1,5 @@
 import { post } from "./api.js";
+import { ClusterPanel } from "./cluster_panel.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
 import { showToast } from "./toast.js";
 
@@ -15,22 +16,33 @@ function readNumber(id) {
 export class FilamentPanel {
   /**
    * @param {import("./filament_state.js").FilamentState} state
+   * @param {import("./filament_store.js").FilamentStore} store
    * @param {() => Promise<void>} refresh reads what the server says of the project
    */
-  constructor(state, refresh) {
+  constructor(state, store, refresh) {
     this.state = state;
+    this.store = store;
     this.refresh = refresh;
     const on = (/** @type {string} */ id, /** @type {() => Promise<unknown>} */ act) =>
       byId(id).addEventListener("click", () => {
         act().then(() => this.refresh()).catch((error) => showToast(error.message));
       });
-    on("train", () => post("/api/filaments/train"));
-    on("trace", () => post("/api/filaments/trace", {
-      threshold: readNumber("threshold"), min_length: readNumber("min-length"),
-    }));
+    on("train", async () => {
+      await this.#settle();
+      await post("/api/filaments/train");
+    });
+    on("trace", async () => post("/api/filaments/trace", await this.#settle()));
     on("cancel", () => post("/api/filaments/cancel"));
     on("export", () => this.#export());
     byId("export-format").addEventListener("change", () => this.#showSegments());
+    new ClusterPanel(state, "/api/filaments", () => this.#settle());
+  }
+
+  /** Wait until the server has all that the page shows. @returns {Promise<any>} how to trace */
+  async #settle() {
+    await this.store.settle();
+    await this.state.settle();
+    return { threshold: readNumber("threshold"), min_length: readNumber("min-length") };
   }
 
   /** Show what the server says of the project. */
@@ -88,6 +100,7 @@ export class FilamentPanel {
     const format = byId("export-format").value;
     const segments = format === "star" ? readNumber("segments") : null;
     setText(byId("exported"), "");
+    await this.#settle();
     const made = await post("/api/filaments/export", { format, segments });
     const what = made.segments === null
       ? formatCount(made.filaments, "filament")

@@ -4,10 +4,13 @@ import { MicrographNames } from "./micrograph_names.js";
 
 /**
  * @typedef {{name: string[], excluded: boolean[], note: string[], failed: (string | null)[],
+ *   ignored: boolean[], mask: (string | null)[], quality: (number | null)[],
  *   labels: number[], rejected: number[], traced: (number | null)[], length: (number | null)[]}} Rows
  *   `length` is that of the traced filaments in angstrom; null for what is not known
  */
 
+/** Time between two looks at changes on their way to the server. */
+const SETTLE_MS = 30;
 /** The columns of the list that come with the numbers of filaments. */
 const OF_SUMMARY = /** @type {const} */ (["labels", "rejected", "traced", "length"]);
 
@@ -17,6 +20,10 @@ export class FilamentState {
   rowsChanged = new Emitter();
   /** Emitted with a micrograph when it is chosen. */
   opened = new Emitter();
+  /** Emitted with a message for the user. */
+  messageRaised = new Emitter();
+  /** @type {import("./tiled_image.js").Micrograph | null} what the server says of the micrograph on screen */
+  micrograph = null;
   /** Id of the micrograph on screen, or being opened; -1 for none. */
   current = -1;
   /** Micrographs as the table shows them; null before it was opened. @type {number[] | null} */ tableOrder = null;
@@ -59,6 +66,7 @@ export class FilamentState {
   async open(id) {
     if (id < 0 || id >= this.count || id === this.current) return;
     this.current = id;
+    this.micrograph = null;
     this.opened.emit(id);
   }
 
@@ -73,9 +81,16 @@ export class FilamentState {
     void sending.finally(() => (this.#waitingFor -= 1));
   }
 
+  /** Wait until the changes of rows have reached the server. */
+  async settle() {
+    while (this.#waitingFor) await new Promise((done) => setTimeout(done, SETTLE_MS));
+  }
+
   /** Read what the server says of all micrographs. */
   async refresh() {
     const summary = await get("/api/filaments");
+    // Contamination is detected in tracing.
+    const isNew = summary.revision !== this.#revision || summary.traced_version !== this.summary?.traced_version;
     this.summary = summary;
     const unknown = this.rows.name.map(() => null);
     let changed = false;
@@ -84,7 +99,7 @@ export class FilamentState {
       changed ||= JSON.stringify(values) !== JSON.stringify(this.rows[key]);
       this.rows[key] = values;
     }
-    if (summary.revision !== this.#revision && !this.#waitingFor) {
+    if (isNew && !this.#waitingFor) {
       // Excluded, or noted, in another tab as well.
       const rows = await get("/api/micrographs");
       if (!this.#waitingFor) {

@@ -6,12 +6,15 @@ import { UndoHistory } from "./undo_history.js";
 const LARGEST_ID = 2 ** 31 - 1;
 /** How long to wait before a change is sent again. */
 const RETRY_MS = 1000;
+/** Time between two looks at what is not saved yet. */
+const SETTLE_MS = 30;
 
 /**
  * @typedef {[number, number][]} Points
  * @typedef {{id: number, points: Points}} Drawn
  * @typedef {{points: Points, score: number | null, is: "kept" | "rejected" | "drawn"}} Traced
- * @typedef {{labels: Drawn[], rejected: Drawn[], traced: Traced[] | null, width_px: number | null}} Filaments
+ * @typedef {{labels: Drawn[], rejected: Drawn[], traced: Traced[] | null, width_px: number | null,
+ *   contamination: import("./contamination.js").Mask | null}} Filaments
  * @typedef {{id: number, kind: "label" | "rejected", points: Points}} Change
  * @typedef {{micrograph: number, add: Change[], remove: Change[]}} Step
  * @typedef {import("./label_store.js").OtherStep} OtherStep
@@ -67,6 +70,13 @@ export class FilamentStore {
     for (const { micrograph, add, remove } of this.#unsaved)
       if (micrograph === this.micrograph) this.#apply(add, remove);
     this.changed.emit();
+  }
+
+  /** Wait until all changes are saved; throw an error if one cannot be. */
+  async settle() {
+    while (this.#unsaved.length && !this.problem) await new Promise((done) => setTimeout(done, SETTLE_MS));
+    if (this.#unsaved.length)
+      throw new Error("Some changes could not be saved yet. Wait until the page says Saved, then try again.");
   }
 
   /** @returns {number} an identity for a new filament */

@@ -1,4 +1,4 @@
-import { createColumns, createNumberColumn, createTextColumn } from "./table_columns.js";
+import { createColumns, createContaminationColumn, createNumberColumn, createTextColumn } from "./table_columns.js";
 
 /** Å in a micrometer. */
 const ANGSTROM_PER_MICROMETER = 1e4;
@@ -55,6 +55,7 @@ export class FilamentTable {
       }, 2),
       createNumberColumn("labels", "Drawn", "", "Filaments that you drew", row("labels")),
       createNumberColumn("rejected", "Rejected", "", "Traced filaments that you rejected", row("rejected")),
+      createContaminationColumn(state),
     ]);
   }
 

@@ -1,5 +1,5 @@
 import { get } from "./api.js";
-import { createColumns, createNumberColumn, createTextColumn } from "./table_columns.js";
+import { createColumns, createContaminationColumn, createNumberColumn, createTextColumn } from "./table_columns.js";
 
 /** Shortest time between two requests for the outliers. */
 const OUTLIERS_INTERVAL_MS = 2000;
@@ -81,10 +81,7 @@ export class ParticleTable {
       createNumberColumn("picks", "Picks", "", "Candidates at or above the threshold", row("picks")),
       createNumberColumn("particles", "Particles", "", "Estimated number of particles among all candidates; empty where it cannot be estimated", row("particles")),
       createNumberColumn("labels", "Labels", "", "Particles that you labeled", row("labels")),
-      createNumberColumn("contamination", "Contamination", "%", "Share of the area that is contaminated", (id) => {
-        const quality = state.rows.quality[id];
-        return quality === null ? null : 100 * (1 - quality);
-      }, 1),
+      createContaminationColumn(state),
     ], [
       createTextColumn("outlier", "Outlier", 34, "Why the micrograph is unlike the others", (id) => (this.#outliers.get(id) ?? []).join("; ")),
     ]);

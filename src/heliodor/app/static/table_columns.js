@@ -63,6 +63,14 @@ export function createTextColumn(key, title, letters, hint, value) {
   return { key, title, unit: "", isText: true, letters, hint, value, text: value };
 }
 
+/** @param {{rows: {quality: (number | null)[]}}} state @returns {Column} */
+export function createContaminationColumn(state) {
+  return createNumberColumn("contamination", "Contamination", "%", "Share of the area that is contaminated", (id) => {
+    const quality = state.rows.quality[id];
+    return quality === null ? null : 100 * (1 - quality);
+  }, 1);
+}
+
 /**
  * Return the columns of the table, in order.
  * @param {TableState} state

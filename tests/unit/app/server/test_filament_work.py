@@ -19,6 +19,8 @@ from heliodor.data.filaments.filament import Filament, Filaments
 from heliodor.data.filaments.readers import read_filaments
 from heliodor.data.filaments.writers import render_filaments
 from heliodor.errors import BadInput
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.user_masks import read_mask
 from helpers.app import PIXEL_SIZE, AppVisit, open_app
 from helpers.cli import call
 
@@ -36,10 +38,14 @@ if (here / "fail").exists():
     sys.exit("heliodor: it cannot be done")
 if words[0] == "pick":
     (out / ".picking.jsonl").write_text('{"micrograph": "a"}\\n')
+    if (here / "bad_areas").exists():
+        shutil.copytree(here / "bad_areas", out / "bad_areas", dirs_exist_ok=True)
     shutil.copy(here / "traced.star", out / ".new")
     (out / ".new").rename(out / "filaments.star")
 else:
     shutil.copy(words[words.index("--labels") + 1], out.parent / "learned.star")
+    if "--negatives" in words:
+        shutil.copy(words[words.index("--negatives") + 1], out.parent / "rejected.star")
     (out / "model.safetensors").write_text("model")
     (out / "run.json").write_text("{}")
 """
@@ -55,7 +61,9 @@ def visit(tmp_path: Path) -> Iterator[AppVisit]:
     with open_app(tmp_path, diameter=None, filament_width=WIDTH) as opened:
         state = opened.state
         command = [sys.executable, str(tmp_path / "stand_in.py")]
-        state.filaments = FilamentWork(state.project, state.tiles, 1, command=command)
+        state.filaments = FilamentWork(
+            state.project, state.tiles, state.masks, 1, command=command, touch=state.touch
+        )
         names = [state.name(n) for n in range(3)]
         found = [
             Filament(names[micrograph], line(100.0 * n), n, WIDTH, np.full(9, 2.0))
@@ -91,7 +99,10 @@ def test_the_page_is_that_of_filaments(visit: AppVisit) -> None:
     assert (said["width"], said["model"], said["traced"]) == (WIDTH, 0, None)
     assert [one["name"] for one in said["formats"]][:3] == ["star", "start-end", "filaments"]
     shown = visit.get("/api/micrographs/0/filaments")
-    assert shown == {"labels": [], "rejected": [], "traced": None, "width_px": WIDTH / PIXEL_SIZE}
+    assert shown == {
+        "labels": [], "rejected": [], "traced": None, "width_px": WIDTH / PIXEL_SIZE,
+        "contamination": None,
+    }  # fmt: skip
 
 
 def test_filaments_are_drawn_rejected_and_removed(visit: AppVisit) -> None:
@@ -200,6 +211,31 @@ def test_the_table_and_the_power_spectrum_are_those_of_particles(visit: AppVisit
         assert f'from "./{module}"' in script
 
 
+def test_tracing_shows_contamination_and_honors_what_was_painted(
+    visit: AppVisit, tmp_path: Path
+) -> None:
+    stem = visit.state.sources[0].output_stem
+    detected = tmp_path / f"bad_areas/{stem}.png"
+    detected.parent.mkdir(parents=True)
+    ContaminationMask(np.ones((3, 4), bool), 200.0 * PIXEL_SIZE, 1.0).write(detected)
+    visit.post("/api/filaments/trace")
+    revision = wait(visit)["revision"]
+    project = visit.state.project.folder
+    said = (project / "run.log").read_text().splitlines()[0]
+    assert "--bad-area-masks" in said
+    assert "--mask" not in said
+    assert visit.get("/api/micrographs")["quality"] == [0.0, None, None]
+    assert visit.get("/api/micrographs/0/filaments")["contamination"]["rows"] == 3
+    visit.post("/api/micrographs/0/contamination", ignore=True)
+    assert visit.get("/api/filaments")["revision"] > revision
+    visit.post("/api/filaments/trace")
+    wait(visit)
+    said = (project / "run.log").read_text().splitlines()[0]
+    assert f"--mask {project / 'traced/masks'}" in said
+    assert not read_mask(project / f"traced/masks/{stem}.png")[0].any()
+    assert visit.get("/api/micrographs/0/filaments")["contamination"]["rows"] == 3
+
+
 def test_only_micrographs_that_are_not_excluded_are_learned_from(visit: AppVisit) -> None:
     for number in (0, 1):
         visit.post(f"/api/micrographs/{number}/filaments", add=[new(5, "label", 104.0)])
@@ -209,6 +245,16 @@ def test_only_micrographs_that_are_not_excluded_are_learned_from(visit: AppVisit
     folder = visit.state.project.folder
     learned = read_filaments(folder / "models/learned.star")
     assert learned.micrographs == (visit.state.name(1),)
+    assert "--negatives" not in (folder / "run.log").read_text()
+    # What was rejected on them is learned as well, on those without labels too.
+    for number in (0, 1, 2):
+        add = [new(6, "rejected", 200.0 + 50 * number)]
+        visit.post(f"/api/micrographs/{number}/filaments", add=add)
+    visit.post("/api/filaments/train")
+    wait(visit)
+    rejected = read_filaments(folder / "models/rejected.star")
+    assert [one.axis_px[0, 1] for one in rejected] == [250.0, 300.0]
+    assert rejected.micrographs == (visit.state.name(1), visit.state.name(2))
     visit.post("/api/micrographs/1/excluded", excluded=True)
     assert "not excluded" in visit.post("/api/filaments/train", 409)["error"]
 
