@@ -548,6 +548,7 @@ def train_filaments(
     labels: str | Path,
     out: str | Path,
     *,
+    negatives: str | Path | None = None,
     width: float | None = None,
     pixel_size: float | None = None,
     start: str | Path | None = None,
@@ -566,6 +567,8 @@ def train_filaments(
         A file of filaments.
     out
         Folder for everything that ``heliodor train --filaments`` writes.
+    negatives
+        A file of axes that are not filaments, such as traced ones that are false.
     width
         Width of the filaments in angstrom; by default that in the file of labels.
     pixel_size
@@ -592,8 +595,9 @@ def train_filaments(
     files, _ = _files_or_arrays(micrographs)
     with _computing(threads):
         workflow.train_filament_model(
-            files or [], labels, out, settings, _LibraryCompute(device, threads)
-        )
+            files or [], labels, out, settings, _LibraryCompute(device, threads),
+            negatives=negatives,
+        )  # fmt: skip
     return Path(out) / workflow.MODEL
 
 

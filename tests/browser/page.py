@@ -187,7 +187,8 @@ class PageInUse:
     def nothing_is_cut_off(self) -> None:
         """Check that every visible button and field is inside its part of the page."""
         cut = self.page.evaluate(
-            """() => [...document.querySelectorAll("#top *, #toolbar *, #tabs *, .panel > *")]
+            """() => [...document.querySelectorAll(
+                "#top *, .list-head *, #toolbar *, #tabs *, .panel > *")]
               .filter((e) => e.checkVisibility())
               .map((e) => [e.id || e.className?.baseVal || e.textContent,
                            e.getBoundingClientRect(), e.closest("main > section, header")])

@@ -357,7 +357,8 @@ Negatives = Annotated[
     str | None,
     choice(
         "FILE",
-        "Coordinates of negatives (things that are not particles) on the labeled micrographs.",
+        "Coordinates of negatives (things that are not particles) on the labeled micrographs; with"
+        " --filaments, axes that are not filaments.",
         "Training data",
     ),
 ]

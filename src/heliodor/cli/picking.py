@@ -198,13 +198,13 @@ def train(
     With --filaments: on labeled filaments, OUT/model.safetensors.
     """
     if wanted.filaments is not None:
-        _refuse_with_filaments(negatives, watch, until, cluster, compute)
+        _refuse_with_filaments(watch, until, cluster, compute)
         if cluster.cluster is not None:
             jobs = import_jobs()
             words = without_cluster_options(sys.argv[1:])
             show_outcome(
                 jobs.submit_filament_training(
-                    words, micrographs, labels, wanted.filaments, out, cluster, compute
+                    words, micrographs, labels, wanted.filaments, out, cluster, compute, negatives
                 )
             )
             return
@@ -212,7 +212,7 @@ def train(
         from heliodor.workflows.train_filaments import train_filament_model
 
         learned = train_filament_model(
-            micrographs, labels, out, wanted.filaments, compute, command_line()
+            micrographs, labels, out, wanted.filaments, compute, command_line(), negatives
         )
         end(learned.failures)
         return
@@ -251,7 +251,6 @@ def train(
 
 
 def _refuse_with_filaments(
-    negatives: str | None,
     watch: bool,
     until: float | None,
     cluster: ClusterSettings,
@@ -259,7 +258,6 @@ def _refuse_with_filaments(
 ) -> None:
     """Refuse options that training on filaments does not have."""
     given = {
-        "negatives": negatives is not None,
         "watch": watch,
         "until": until is not None,
         # Otherwise it is what SLURM is asked for.

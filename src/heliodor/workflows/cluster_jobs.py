@@ -135,6 +135,7 @@ def submit_filament_training(
     out: str | Path,
     settings: ClusterSettings,
     compute: ComputeSettings,
+    negatives: str | Path | None = None,
 ) -> Outcome:
     """Let another process train on filaments.
 
@@ -142,13 +143,15 @@ def submit_filament_training(
     ----------
     words
         Its command line, from ``train`` on.
+    negatives
+        As of `train_filament_model`.
 
     Raises
     ------
     BadInput
         If an input cannot be used, there is no SLURM, or the process failed.
     """
-    LabelsOfFilaments.read(micrographs, labels, training)
+    LabelsOfFilaments.read(micrographs, labels, training, negatives)
     settings = complete_settings(_with_memory(settings, compute))
     plan = StepPlan(TRAINING, words)
     return Outcome(*submit("train", [plan], out, settings, compute.threads))

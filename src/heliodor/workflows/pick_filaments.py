@@ -24,6 +24,7 @@ from heliodor.data.filaments.segments import (
 from heliodor.data.filaments.writers import FORMATS, MANUAL_LIST, write_filaments
 from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
+from heliodor.picking import contamination
 from heliodor.picking.batch import InMemoryResults, NothingPicked
 from heliodor.picking.claims import Member
 from heliodor.picking.filaments.batch import (
@@ -173,6 +174,8 @@ def write_filament_results(
     record, sources = picked.record, setup.sources
     _record_results(picked, level)
     with record.stage("writing"):
+        if setup.request.picking.bad_area_masks:
+            _write_masks(folder, picked.result, sources)
         _write_outputs(folder, picked, setup.request.settings, sources, level)
     record.write(folder)
     if report:
@@ -229,11 +232,16 @@ def remove_filament_outputs(
     Parameters
     ----------
     kept
-        Names of files, of formats, and of the folder of segments, that stay.
+        Names of files, of formats, and of the folders of segments and of masks, that stay.
     """
     for name in (FILAMENTS_STAR, SEGMENTS_STAR, TABLE, "run.json", "report.html"):
         if name not in kept:
             (folder / name).unlink(missing_ok=True)
+    masks = folder / contamination.FOLDER
+    if contamination.FOLDER not in kept:
+        for source in sources:
+            (masks / f"{source.output_stem}.png").unlink(missing_ok=True)
+        _remove_empty(masks)
     autopick = particle_writers.FORMATS["autopick"]
     places = [(form.name, form) for form in FORMATS.values()]
     for name, form in [*places, (SEGMENTS_FOLDER, autopick)]:
@@ -246,9 +254,24 @@ def remove_filament_outputs(
         if form.file_of is not None:
             for source in sources:
                 (place / form.file_of(source.name)).unlink(missing_ok=True)
-        for below in sorted([place, *place.rglob("*")], reverse=True):
-            if below.is_dir() and not below.is_symlink() and not any(below.iterdir()):
-                below.rmdir()
+        _remove_empty(place)
+
+
+def _remove_empty(place: Path) -> None:
+    """Remove a folder, and those in it, if nothing is in them."""
+    for below in sorted([place, *place.rglob("*")], reverse=True):
+        if below.is_dir() and not below.is_symlink() and not any(below.iterdir()):
+            below.rmdir()
+
+
+def _write_masks(folder: Path, result: TracingResult, sources: Sequence[Source]) -> None:
+    """Write the contamination of each micrograph as an image."""
+    stems = {source.name: source.output_stem for source in sources}
+    for traced in result.micrographs:
+        if traced.contamination is not None:
+            path = folder / contamination.FOLDER / f"{stems[traced.name]}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            traced.contamination.write(path)
 
 
 def _record_results(picked: FilamentPicks, level: int) -> None:

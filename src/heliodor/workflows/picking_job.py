@@ -85,6 +85,7 @@ class _StoredFilamentRequest(StoredModel):
     micrographs: str | list[str]
     threshold: float | None
     bad_areas: InBadAreas
+    bad_area_masks: bool = False
     mask: str | list[str] | None
     pixel_size_angstrom: float | None
     exclude: str | None
@@ -312,7 +313,12 @@ class PickingJob:
             stored.model,
             stored.micrographs,
             FilamentSettings(**{name: values[name] for name in names}),
-            PickSettings(threshold=stored.threshold, bad_areas=stored.bad_areas, mask=stored.mask),
+            PickSettings(
+                threshold=stored.threshold,
+                bad_areas=stored.bad_areas,
+                bad_area_masks=stored.bad_area_masks,
+                mask=stored.mask,
+            ),
             stored.pixel_size_angstrom,
             stored.exclude,
             stored.report,

@@ -57,6 +57,7 @@ class _FilamentTrainingArguments(StoredModel):
 
     micrographs: str | list[str]
     labels: str
+    negatives: str | None = None
 
 
 class _PickArguments(StoredModel):
@@ -266,7 +267,13 @@ def _prepare_filament_training(arguments: _Arguments) -> Repeat:
     settings, compute = arguments.build(FilamentTraining), arguments.build(ComputeSettings)
     return lambda folder, command_line: (
         train_filament_model(
-            values["micrographs"], values["labels"], folder, settings, compute, command_line
+            values["micrographs"],
+            values["labels"],
+            folder,
+            settings,
+            compute,
+            command_line,
+            values["negatives"],
         ).failures
     )
 

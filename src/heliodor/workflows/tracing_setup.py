@@ -56,6 +56,7 @@ class FilamentRequest:
             **flatten_settings(*settings),
             "threshold": self.picking.threshold,
             "bad_areas": self.picking.bad_areas,
+            "bad_area_masks": self.picking.bad_area_masks,
             "mask": self.picking.mask,
             "pixel_size_angstrom": self.pixel_size_angstrom,
             "exclude": self.exclude,

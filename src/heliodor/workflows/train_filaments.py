@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from heliodor import __version__
-from heliodor.conventions import to_working
+from heliodor.conventions import FloatArray, to_working
 from heliodor.data.filaments.curve import fit_curve
 from heliodor.data.filaments.filament import Filament, Filaments
 from heliodor.data.filaments.readers import read_filaments
@@ -20,6 +20,7 @@ from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sou
 from heliodor.data.micrographs.working_images import (
     MAX_UPSAMPLING,
     Failure,
+    WorkingImage,
     WorkingImages,
     prepare_working_images,
     same_binning,
@@ -65,7 +66,10 @@ class FilamentTrainingResult:
 
 @dataclass(frozen=True)
 class LabelsOfFilaments:
-    """What a training begins with: labels on micrographs, and a model."""
+    """What a training begins with: labels on micrographs, and a model.
+
+    `rejected` has the axes that are not filaments, of each micrograph that has some.
+    """
 
     start: FilamentModel
     table: Filaments
@@ -73,10 +77,17 @@ class LabelsOfFilaments:
     sources: list[Source]
     #: The labels of each micrograph that has some.
     labeled: dict[Source, tuple[Filament, ...]]
+    rejected: dict[Source, tuple[Filament, ...]]
+    #: The pixel sizes in the file of these, by its names of micrographs.
+    rejected_pixel_sizes: Mapping[str, float]
 
     @classmethod
     def read(
-        cls, micrographs: MicrographInputs, labels: str | Path, settings: FilamentTraining
+        cls,
+        micrographs: MicrographInputs,
+        labels: str | Path,
+        settings: FilamentTraining,
+        negatives: str | Path | None = None,
     ) -> LabelsOfFilaments:
         """Read the labels and the model, but not the micrographs.
 
@@ -97,7 +108,12 @@ class LabelsOfFilaments:
         table = read_filaments(labels, settings.start_end)
         width = choose_width(settings.width_angstrom, start, table, labels)
         sources = find_sources(micrographs)
-        return cls(start, table, width, sources, _assign(table, sources, labels))
+        labeled = _assign(table, sources, labels)
+        if negatives is None:
+            return cls(start, table, width, sources, labeled, {}, {})
+        false = read_filaments(negatives, settings.start_end)
+        rejected = _assign(false, sources, negatives)
+        return cls(start, table, width, sources, labeled, rejected, false.pixel_sizes)
 
 
 def train_filament_model(
@@ -107,6 +123,7 @@ def train_filament_model(
     settings: FilamentTraining,
     compute: ComputeSettings = ComputeSettings(),
     command_line: str = "",
+    negatives: str | Path | None = None,
 ) -> FilamentTrainingResult:
     """Train a model of filaments and write ``model.safetensors`` and ``run.json``.
 
@@ -118,29 +135,34 @@ def train_filament_model(
         Axes of some filaments on some of the micrographs.
     out
         Folder for the results.
+    negatives
+        Axes that are not filaments, such as traced ones that are false; None: none are known.
 
     Raises
     ------
     BadInput
         If an input cannot be used.
     """
-    arguments = {"micrographs": micrographs, "labels": labels, "filaments": True}
+    arguments: dict[str, object] = {"micrographs": micrographs, "labels": labels}
+    arguments |= {"negatives": negatives, "filaments": True}
     arguments |= flatten_settings(settings, compute)
     record = RunRecord("train", arguments, command_line)
     device = compute.start()
-    given = LabelsOfFilaments.read(micrographs, labels, settings)
-    start, table, width, labeled = given.start, given.table, given.width_angstrom, given.labeled
+    given = LabelsOfFilaments.read(micrographs, labels, settings, negatives)
+    start, width = given.start, given.width_angstrom
     record.add_inputs("training", given.sources)
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
         with record.stage("reading"):
-            items, failures = _read(labeled, table, width, start, settings)
+            items, failures = _read(given, settings)
         record.skip(failures)
         count = sum(len(item.axes_px) for item in items)
+        rejected = sum(len(item.rejected_px) for item in items)
         log.info(
-            f"training on {count_of(count, 'labeled filament')} {width:g} Å wide, on"
-            f" {count_of(len(items), 'micrograph')}"
+            f"training on {count_of(count, 'labeled filament')} {width:g} Å wide"
+            + (f" and {count_of(rejected, 'rejected one')}" if rejected else "")
+            + f", on {count_of(len(items), 'micrograph')}"
         )
         recipe = replace(RECIPE, seed=settings.seed)
         with record.stage("training"), console.progress("training") as progress:
@@ -218,43 +240,72 @@ def _assign(
 
 
 def _read(
-    labeled: dict[Source, tuple[Filament, ...]],
-    table: Filaments,
-    width: float,
-    start: FilamentModel,
-    settings: FilamentTraining,
+    given: LabelsOfFilaments, settings: FilamentTraining
 ) -> tuple[list[LabeledFilaments], list[Failure]]:
     """Read the labeled micrographs, at the scale of the network."""
-    size = width / start.card.working_width_px
+    size = given.width_angstrom / given.start.card.working_width_px
     images = WorkingImages(
         size,
         settings.pixel_size_angstrom,
         coarsest_angstrom=MAX_UPSAMPLING * size,
         finer=True,
     )
+    wanted = [*given.labeled]
+    wanted += [source for source in given.rejected if source not in given.labeled]
     with console.progress("reading micrographs") as progress:
-        good, failures = prepare_working_images([*labeled], images, progress)
+        good, failures = prepare_working_images(wanted, images, progress)
     items = []
     for image in good:
-        filaments = labeled[image.source]
-        in_file = table.pixel_sizes.get(filaments[0].micrograph)
-        if in_file is not None and not same_binning(in_file, image.pixel_size_angstrom):
-            raise BadInput(
-                f"the labels on {image.source.name} have {in_file:.4g} Å/pixel, but the micrograph"
-                f" has {image.pixel_size_angstrom:.4g}; use the micrographs that were labeled, or"
-                " convert the labels with --scale"
+        labeled, rejected = (
+            _draw_axes(own.get(image.source, ()), image, sizes, what)
+            for own, sizes, what in (
+                (given.labeled, given.table.pixel_sizes, "labeled"),
+                (given.rejected, given.rejected_pixel_sizes, "rejected"),
             )
-        axes = []
-        for one in filaments:
-            axis = to_working(one.axis_px, image.original_shape, image.shape)
-            axes.append(fit_curve(axis).resample(POINT_PX))
-        last = np.array(image.shape[::-1], float) - 1.0
-        inside = [bool(((axis >= 0.0) & (axis <= last)).all(axis=1).any()) for axis in axes]
-        if not all(inside):
-            raise BadInput(
-                f"a labeled filament lies outside {image.source.name}; check that the labels are"
-                " in pixels of these micrographs"
-            )
-        normalized = start.normalizer.apply(image.image)
-        items.append(LabeledFilaments(image.source.name, normalized, tuple(axes)))
+        )
+        normalized = given.start.normalizer.apply(image.image)
+        items.append(LabeledFilaments(image.source.name, normalized, labeled, rejected))
     return items, failures
+
+
+def _draw_axes(
+    filaments: Sequence[Filament],
+    image: WorkingImage,
+    pixel_sizes: Mapping[str, float],
+    what: str,
+) -> tuple[FloatArray, ...]:
+    """Return the axes of filaments in pixels of a working image.
+
+    Parameters
+    ----------
+    pixel_sizes
+        Of the micrographs in the file of filaments, where it says so.
+    what
+        What the filaments are, for messages.
+
+    Raises
+    ------
+    BadInput
+        If they are those of other micrographs.
+    """
+    if not filaments:
+        return ()
+    in_file = pixel_sizes.get(filaments[0].micrograph)
+    if in_file is not None and not same_binning(in_file, image.pixel_size_angstrom):
+        raise BadInput(
+            f"the labels on {image.source.name} have {in_file:.4g} Å/pixel, but the micrograph"
+            f" has {image.pixel_size_angstrom:.4g}; use the micrographs that were labeled, or"
+            " convert the labels with --scale"
+        )
+    axes = []
+    for one in filaments:
+        axis = to_working(one.axis_px, image.original_shape, image.shape)
+        axes.append(fit_curve(axis).resample(POINT_PX))
+    last = np.array(image.shape[::-1], float) - 1.0
+    inside = [bool(((axis >= 0.0) & (axis <= last)).all(axis=1).any()) for axis in axes]
+    if not all(inside):
+        raise BadInput(
+            f"a {what} filament lies outside {image.source.name}; check that the labels are"
+            " in pixels of these micrographs"
+        )
+    return tuple(axes)

@@ -21,6 +21,7 @@ from heliodor.data.micrographs.arrivals import Arrivals, Look
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
+from heliodor.picking import contamination
 from heliodor.picking.claims import Member
 from heliodor.picking.filaments.batch import TracedMicrograph, TracingResult
 from heliodor.picking.filaments.codec import FILAMENTS
@@ -236,6 +237,8 @@ class _FilamentWatcher:
             wanted = {FILAMENTS_STAR, TABLE, "run.json", *(request.settings.to or ())}
             if request.settings.segments_angstrom is not None:
                 wanted |= {SEGMENTS_STAR, SEGMENTS_FOLDER}
+            if request.picking.bad_area_masks:
+                wanted.add(contamination.FOLDER)
             remove_filament_outputs(self._folder, look.sources, wanted)
         write_filament_results(
             replace(self._setup, sources=sources), picked, self._folder,

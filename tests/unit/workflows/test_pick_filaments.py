@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 import starfile
 
 import heliodor
+from heliodor.conventions import Image
 from heliodor.data.filaments.readers import read_filaments
 from heliodor.data.filaments.writers import render_filaments
 from heliodor.errors import SOME_FAILED
+from heliodor.models.filament_maps import FilamentMaps
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.user_masks import read_mask
 from heliodor.simulation.dataset import simulate
 from heliodor.simulation.filament_kinds import FILAMENTS
 from heliodor.simulation.settings import SimulationSettings
@@ -229,3 +234,41 @@ def test_the_general_filament_model_traces_simulated_filaments(
     assert values["recall"] > 0.75
     assert values["pieces"] < 1.3
     assert values["median_angle_error_deg"] < 2.0
+
+
+def test_masks_show_what_was_detected_or_given_and_end_filaments(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = KnownAxes.predict
+
+    def contaminated(self: KnownAxes, image: Image, pixel_size: float) -> FilamentMaps:
+        maps = predict(self, image, pixel_size)
+        contaminant = np.full(maps.axis.shape, -6.0)
+        contaminant[:, : maps.axis.shape[1] // 2] = 6.0
+        return replace(maps, contaminant=contaminant)
+
+    monkeypatch.setattr(KnownAxes, "predict", contaminated)
+    out = tmp_path / "out"
+    pick(folder, out, "--bad-area-masks")
+    for number in (1, 2):
+        mask, size = read_mask(out / f"bad_areas/mic_{number}.png")
+        assert mask.mean() == pytest.approx(0.5, abs=0.05)
+        assert size is not None
+    assert min(one.axis_px[:, 0].min() for one in read_filaments(out / "filaments.star")) > 120
+    # One that the user gives replaces what is detected, also where it is empty.
+    (tmp_path / "masks").mkdir()
+    ContaminationMask(np.zeros((3, 4), bool), 240.0, 0.0).write(tmp_path / "masks/mic_1.png")
+    pick(folder, out, "--bad-area-masks", "--mask", tmp_path / "masks")
+    assert not read_mask(out / "bad_areas/mic_1.png")[0].any()
+    found = {
+        number: min(
+            one.axis_px[:, 0].min()
+            for one in read_filaments(out / "filaments.star")
+            if f"mic_{number}" in one.micrograph
+        )
+        for number in (1, 2)
+    }
+    assert found[1] < 60
+    assert found[2] > 120
+    pick(folder, out)
+    assert not (out / "bad_areas").exists()

@@ -10,6 +10,8 @@ import pytest
 
 from heliodor import train_filaments
 from heliodor.data.filaments.filament import Filament, Filaments
+from heliodor.data.filaments.readers import read_filaments
+from heliodor.data.filaments.writers import render_filaments
 from heliodor.errors import BadInput
 from heliodor.models.filament_model_file import load_filament_model
 from heliodor.simulation.dataset import simulate
@@ -74,7 +76,7 @@ def test_a_model_is_trained_and_described_and_trained_again(fibrils: Path, tmp_p
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--negatives", "labels.star"], "leave it out with --filaments (--negatives)"),
+        (["--negatives", "none.star"], "none.star"),
         (["--watch"], "leave it out with --filaments (--watch)"),
         (["--until", 3], "leave it out with --filaments (--until)"),
         (["--memory", 4], "leave it out with --filaments (--memory)"),
@@ -93,6 +95,37 @@ def test_what_cannot_be_is_refused(
     assert result.code == 2
     assert said in result.sentence
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_rejected_axes_are_learned_from(fibrils: Path, tmp_path: Path) -> None:
+    table = read_filaments(fibrils / "filaments.star")
+    first, name = table.micrographs
+
+    def write(file: str, micrograph: str) -> Path:
+        own = tuple(one for one in table if one.micrograph == micrograph)[:2]
+        sizes = {micrograph: table.pixel_sizes[micrograph]}
+        (tmp_path / file).write_text(render_filaments(Filaments((micrograph,), own, sizes)))
+        return tmp_path / file
+
+    # Also those on a micrograph without labels.
+    labels, negatives = write("labels.star", first), write("rejected.star", name)
+    star = fibrils / "micrographs.star"
+    words = ("train", star, "--labels", labels, "--filaments", "-o")
+    said = done(*words, tmp_path / "with", "--negatives", negatives).err
+    assert "and 2 rejected ones, on 2 micrographs" in said
+    done(*words, tmp_path / "without")
+    with_them = (tmp_path / "with/model.safetensors").read_bytes()
+    assert with_them != (tmp_path / "without/model.safetensors").read_bytes()
+    record = json.loads((tmp_path / "with/run.json").read_text())
+    assert record["arguments"]["negatives"] == str(negatives)
+    done("rerun", tmp_path / "with/run.json", "-o", tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == with_them
+    file = train_filaments(star, labels, tmp_path / "api", threads=1, negatives=negatives)
+    assert file.read_bytes() == with_them
+    # Those of other micrographs are refused.
+    negatives.write_text(negatives.read_text().replace(Path(name).stem, "another"))
+    said = call(*words, tmp_path / "other", "--negatives", negatives).sentence
+    assert f"{negatives} has no filaments on the micrographs given" in said
 
 
 def test_labels_must_be_on_the_micrographs(fibrils: Path, tmp_path: Path) -> None:

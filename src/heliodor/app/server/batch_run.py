@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from heliodor.app.server.annotations import KINDS, Annotations
+from heliodor.app.server.command_inputs import exclude_words, name_inputs
 from heliodor.app.server.pace import Pace
 from heliodor.app.server.predictions import Predictions
 from heliodor.app.server.project import MASKS, PICKS, Project
 from heliodor.app.server.provenance import describe_making
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.user_masks import UserMaskStore
-from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import SOME_FAILED
 from heliodor.picking.corrections import render_offsets
 from heliodor.picking.journal import NAME as JOURNAL
@@ -41,8 +41,6 @@ COMMAND = python_command("-m", "heliodor.app.server.child_process")
 _POLL_SECONDS = 0.5
 #: Seconds to wait for the process to end after SIGTERM.
 _STOP_SECONDS = 20.0
-#: More characters than this go into a list file: command lines are limited in length.
-_MAX_INPUT_CHARS = 32_768
 #: What a run was made with, beside its run.json.
 MADE_WITH = "made_with.json"
 #: The folder in the project of the picks that a cluster makes.
@@ -166,8 +164,7 @@ class BatchRun:
 
     def cluster_command(self) -> str:
         """Return a command line that picks on a cluster; see `cluster_words`."""
-        words = ["heliodor", *self.cluster_words()]
-        return f"cd {shlex.quote(os.getcwd())} && {shlex.join(words)}"
+        return write_command(self.cluster_words())
 
     def _describe(self) -> dict[str, Any]:
         """Describe what the page shows, with which a run is made."""
@@ -212,23 +209,14 @@ class BatchRun:
             write_text(path, self._annotations.render(kind))
             if made[f"{kind}s"]:
                 words += [option, str(path)]
-        if left_out := self._left_out():
-            path = folder / "excluded.txt"
-            write_text(path, "".join(f"{name}\n" for name in left_out))
-            words += ["--exclude", str(path)]
+        words += exclude_words(self._project, folder)
         remove_subfolder(folder, MASKS)
         if self._write_masks(folder / MASKS):
             words += ["--mask", str(folder / MASKS), "--bad-area-masks"]
         relion_project = self._project.find_relion_project()
         if relion_project is not None:
             words += ["--relion-project", str(relion_project)]
-        return [*words, "--micrographs", *self._inputs()]
-
-    def _left_out(self) -> list[str]:
-        """Return the micrographs that are excluded, or came after the project was opened."""
-        included = {self._project.sources[number].name for number in self._project.included}
-        there = find_sources(list(self._project.settings.inputs))
-        return [source.name for source in there if source.name not in included]
+        return [*words, "--micrographs", *name_inputs(self._project)]
 
     def _write_masks(self, folder: Path) -> bool:
         """Write the user's masks, and empty ones where contamination is ignored."""
@@ -267,17 +255,6 @@ class BatchRun:
             }
         except (OSError, ValueError, LookupError, TypeError, OverflowError):
             return None  # it did not finish, or is damaged
-
-    def _inputs(self) -> list[str]:
-        """Return the micrographs as the user typed them, or a list file of them."""
-        inputs = self._project.settings.inputs
-        plain = all(text == text.strip() and "\n" not in text for text in inputs)
-        long = sum(map(len, inputs)) > _MAX_INPUT_CHARS or any(t.startswith("-") for t in inputs)
-        if long and plain and not any(text.startswith("#") for text in inputs):
-            path = self._project.folder / "inputs.txt"
-            write_text(path, "".join(f"{text}\n" for text in inputs))
-            return [f"@{path}"]
-        return list(inputs)
 
     def _watch(self, process: subprocess.Popen[bytes], log: Path) -> None:
         journal = JournalCounter(self._folder / JOURNAL)
@@ -333,6 +310,11 @@ class BatchRun:
         with self._lock:
             process, watcher = self._process, self._watcher
         await_end(process, watcher)
+
+
+def write_command(words: Sequence[str]) -> str:
+    """Return a command line of `heliodor` with these arguments, for a terminal in any folder."""
+    return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['heliodor', *words])}"
 
 
 def await_end(process: subprocess.Popen[bytes] | None, watcher: threading.Thread | None) -> None:

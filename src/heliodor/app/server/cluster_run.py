@@ -1,4 +1,4 @@
-"""Picking all micrographs on a cluster: ``heliodor pick --cluster slurm``, and its status."""
+"""All micrographs on a cluster: ``heliodor pick --cluster slurm``, and its status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from heliodor.app.server.batch_run import CLUSTER_PICKS, BatchRun
+from heliodor.app.server.batch_run import CLUSTER_PICKS
 from heliodor.app.server.request_parsing import refuse
 from heliodor.errors import BadInput
 from heliodor.picking.joined_journals import FOLDER
@@ -32,14 +32,14 @@ _ASKING: dict[str, Any] = {"state": "unknown", "text": "asking the scheduler", "
 
 
 class ClusterRun:
-    """Submits jobs that pick all micrographs, and says how far they are; any thread may call.
+    """Submits jobs that pick or trace all micrographs, and says how far they are.
+
+    Any thread may call.
 
     Parameters
     ----------
     project_folder
-        The folder of the project; the picks are in a folder in it.
-    run
-        Has the words of the command with what the page shows.
+        The folder of the project; the results are in a folder in it.
     is_configured
         Whether the site, or the user, has said how jobs are submitted.
     note
@@ -51,19 +51,23 @@ class ClusterRun:
     def __init__(
         self,
         project_folder: Path,
-        run: BatchRun,
         is_configured: bool,
         note: Callable[[str], None] = lambda text: None,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self._folder, self._run = project_folder / CLUSTER_PICKS, run
+        self._folder = project_folder / CLUSTER_PICKS
         self.is_configured, self._note, self._command = is_configured, note, command
         self._submitting, self._asking = threading.Lock(), threading.Lock()
         #: The last status, and when it was asked for.
         self._known: tuple[dict[str, Any], float] | None = None
 
-    def submit(self) -> dict[str, Any]:
-        """Submit jobs that pick with what the page shows now; return their status.
+    def submit(self, make_words: Callable[[], Sequence[str]]) -> dict[str, Any]:
+        """Submit jobs that do what the page shows now; return their status.
+
+        Parameters
+        ----------
+        make_words
+            Returns the arguments of `heliodor pick`, which write into `CLUSTER_PICKS`.
 
         Raises
         ------
@@ -83,10 +87,10 @@ class ClusterRun:
                     f" `heliodor cancel {self._folder}`",
                     409,
                 )
-            self._call(self._run.cluster_words(), _SUBMIT_SECONDS)
+            self._call(make_words(), _SUBMIT_SECONDS)
         finally:
             self._submitting.release()
-        self._note("picking of all micrographs submitted to the cluster")
+        self._note("all micrographs submitted to the cluster")
         return self.status(fresh=True)
 
     def status(self, fresh: bool = False) -> dict[str, Any]:

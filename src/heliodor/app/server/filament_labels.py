@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +56,7 @@ class FilamentLabels:
         self._filaments: dict[Kind, dict[str, dict[int, Filament]]] = {
             "label": {}, "rejected": {}
         }  # fmt: skip
+        self._versions: dict[str, int] = {}
         for kind, path in self._paths.items():
             if path.exists():
                 for one in read_filaments(path):
@@ -70,6 +71,22 @@ class FilamentLabels:
         """Return the filaments of a kind on a micrograph."""
         with self._lock:
             return [*self._filaments[kind].get(name, {}).values()]
+
+    def version(self, name: str) -> int:
+        """Return a number that grows whenever something changes on a micrograph."""
+        with self._lock:
+            return self._versions.get(name, 0)
+
+    def render(self, kind: Kind, names: Collection[str]) -> str | None:
+        """Return a file of the filaments of a kind on some micrographs, None if there are none."""
+        with self._lock:
+            found = {name: [*own.values()] for name, own in self._filaments[kind].items() if own}
+        kept = {name: own for name, own in found.items() if name in names}
+        if not kept:
+            return None
+        return render_filaments(
+            Filaments(tuple(kept), tuple(one for own in kept.values() for one in own))
+        )
 
     def micrographs(self, kind: Kind) -> list[str]:
         """Return the names of the micrographs with filaments of a kind."""
@@ -126,6 +143,8 @@ class FilamentLabels:
                     with suppress(BadInput):  # the next change writes it again
                         self._write(kind)
                 raise
+            finally:
+                self._versions[name] = self._versions.get(name, 0) + 1
 
     def add_all(self, table: Filaments) -> None:
         """Take filaments over as drawn by the user, with new identities.
@@ -142,6 +161,7 @@ class FilamentLabels:
                     key = max(own, default=0) % LARGEST_TUBE + 1
                     width = self._width_angstrom
                     own[key] = replace(one, tube_id=key, width_angstrom=width, point_scores=None)
+                self._versions[name] = self._versions.get(name, 0) + 1
             self._write("label")
 
     def _write(self, kind: Kind) -> None:

@@ -11,21 +11,27 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from heliodor.app.server.batch_run import COMMAND, JournalCounter, await_end, read_last_line
+from heliodor.app.server.batch_run import (
+    CLUSTER_PICKS,
+    COMMAND,
+    JournalCounter,
+    await_end,
+    read_last_line,
+)
+from heliodor.app.server.command_inputs import exclude_words, name_inputs
+from heliodor.app.server.filament_contamination import FilamentContamination
 from heliodor.app.server.filament_labels import FilamentLabels
-from heliodor.app.server.project import EXPORT, Project
+from heliodor.app.server.project import EXPORT, MASKS, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
+from heliodor.app.server.traced_filaments import TracedFilaments
+from heliodor.app.server.user_masks import UserMaskStore
 from heliodor.data.coordinates.writers import WriteContext
-from heliodor.data.filaments.filament import Filament, Filaments, to_points
-from heliodor.data.filaments.geometry import project_on_axis
-from heliodor.data.filaments.readers import read_filaments
+from heliodor.data.filaments.filament import to_points
 from heliodor.data.filaments.segments import SEGMENTS_STAR, cut_segments, write_segments
 from heliodor.data.filaments.writers import FORMATS, write_filaments
 from heliodor.data.micrographs.sources import are_named_from_here
@@ -40,9 +46,6 @@ log = logging.getLogger(__name__)
 TRACED, TRACED_STAR = "traced", "filaments.star"
 #: RELION's particles: helical segments, which need a distance.
 SEGMENTS: Final = "star"
-#: A traced filament is the same as one that was drawn or rejected if this share of its points is
-#: within half a width.
-SAME_SHARE = 0.5
 #: Seconds between two looks at a process.
 _POLL_SECONDS = 0.3
 
@@ -74,72 +77,49 @@ class FilamentWork:
         With a width of filaments.
     tiles
         For sizes and pixel sizes.
+    masks
+        Contamination that the user edited.
     threads, device
         Of tracing and training.
     note
         Called with what happens, for the log of the project.
     command
         The command before the words `pick` and `train`.
+    touch
+        Called with micrographs whose contamination was detected.
     """
 
     def __init__(
         self,
         project: Project,
         tiles: MicrographTiles,
+        masks: UserMaskStore,
         threads: int,
         device: str = "auto",
         note: Callable[[str], None] = lambda text: None,
         command: Sequence[str] = COMMAND,
+        touch: Callable[[Sequence[int]], object] = lambda numbers: None,
     ) -> None:
         width = project.settings.filament_width_angstrom
         assert width is not None
         self.width_angstrom, self.labels = width, FilamentLabels(project.folder, width)
-        self._project, self._tiles, self._threads = project, tiles, threads
+        self.traced = TracedFilaments(
+            project, tiles, self.labels, width,
+            [project.folder / name / TRACED_STAR for name in (TRACED, CLUSTER_PICKS)],
+        )  # fmt: skip
+        self._collected: str | None = None
+        self.contamination = FilamentContamination(project, tiles, masks)
+        self._project, self._threads, self._touch = project, threads, touch
         self._device, self._note, self._command = device, note, command
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: threading.Thread | None = None
         self._job: dict[str, Any] = {"job": None, "state": "none", "done": 0, "of": 0, "says": ""}
         self._is_cancelled = False
-        #: What is traced, by micrograph, and the state of the file that it was read from.
-        self._traced: dict[str, list[Filament]] | None = None
-        self._traced_state: tuple[int, int] | None = None
-
-    @property
-    def _traced_star(self) -> Path:
-        return self._project.folder / TRACED / TRACED_STAR
-
-    def _read_traced(self) -> dict[str, list[Filament]] | None:
-        """Return what is traced, by micrograph; None before anything was.
-
-        Raises
-        ------
-        BadInput
-            If the file is damaged.
-        """
-        with self._lock:
-            try:
-                status = self._traced_star.stat()
-            except OSError:
-                self._traced = self._traced_state = None
-                return None
-            now = (status.st_mtime_ns, status.st_size)
-            if now != self._traced_state:
-                found: dict[str, list[Filament]] = {}
-                for one in read_filaments(self._traced_star):
-                    found.setdefault(one.micrograph, []).append(one)
-                self._traced, self._traced_state = found, now
-            return self._traced
-
-    def _radius_px(self, number: int) -> float:
-        """Return half the width of the filaments in pixels of a micrograph; nan if not known."""
-        size = self._tiles.pixel_size(number)
-        return math.nan if size is None else 0.5 * self.width_angstrom / size
 
     def describe(self, number: int) -> dict[str, Any]:
         """Return the filaments of a micrograph for the page."""
-        name, traced = self._project.sources[number].name, self._read_traced()
-        own = [] if traced is None else traced.get(name, [])
+        name, traced = self._project.sources[number].name, self.traced.of(number)
         return {
             **{
                 f"{kind}s" if kind == "label" else kind: [
@@ -149,40 +129,50 @@ class FilamentWork:
                 for kind in ("label", "rejected")
             },
             "traced": None if traced is None else [
-                {"points": one.axis_px.tolist(), "score": _known(one.score), "is": what}
-                for one, what in zip(own, self._classify(number, own), strict=True)
+                {
+                    "points": one.filament.axis_px.tolist(),
+                    "score": _known(one.filament.score),
+                    "is": one.state,
+                }
+                for one in traced
             ],
-            "width_px": _known(2.0 * self._radius_px(number)),
+            "width_px": _known(2.0 * self.traced.radius_px(number)),
+            "contamination": self.contamination.describe(number),
         }  # fmt: skip
 
-    def _classify(self, number: int, traced: Sequence[Filament]) -> list[str]:
-        """Return of each traced filament whether it is kept, rejected, or also drawn."""
-        name, radius = self._project.sources[number].name, self._radius_px(number)
-        found = []
-        for one in traced:
-            what = "kept"
-            for kind, word in (("label", "drawn"), ("rejected", "rejected")):
-                others = self.labels.of_micrograph(kind, name)  # type: ignore[arg-type]
-                if any(_share_near(one, other, radius) >= SAME_SHARE for other in others):
-                    what = word
-            found.append(what)
-        return found
-
     def summarize(self) -> dict[str, Any]:
-        """Return the numbers of filaments, and what is running, for the page."""
-        traced = self._read_traced()
+        """Return the numbers of filaments, and what is running, for the page.
+
+        Numbers are lists, with a value for each micrograph; `traced` and `length`, in angstrom,
+        are of the traced filaments that were neither rejected nor drawn too, and None where these
+        cannot be told, or before anything was traced.
+        """
         names = [source.name for source in self._project.sources]
+        version = self.traced.version
+        if version != self._collected and self.traced.folder is not None:
+            self._collect(self.traced.folder)
+            self._collected = version
         with self._lock:
             job = dict(self._job)
+        measured = None if version is None else [self._measure(n) for n in range(len(names))]
         return {
             "width": self.width_angstrom,
             "model": self._project.settings.model,
             "labels": [len(self.labels.of_micrograph("label", name)) for name in names],
             "rejected": [len(self.labels.of_micrograph("rejected", name)) for name in names],
-            "traced": None if traced is None else [len(traced.get(name, [])) for name in names],
-            "traced_version": None if self._traced_state is None else str(self._traced_state[0]),
+            "traced": None if measured is None else [count for count, _ in measured],
+            "length": None if measured is None else [length for _, length in measured],
+            "traced_version": version,
             "job": job,
         }
+
+    def _measure(self, number: int) -> tuple[int | None, float | None]:
+        """Return the number and the length of the traced filaments; None for what is unknown."""
+        try:
+            return self.traced.measure(number)
+        except BadInput as error:  # the page says so when the micrograph is opened
+            log.debug(str(error))
+            return None, None
 
     def trace(self, threshold: float | None, min_length_angstrom: float | None) -> None:
         """Trace all micrographs with the model in use, as `heliodor pick --filaments`.
@@ -194,9 +184,44 @@ class FilamentWork:
         BadInput
             If the folder cannot be used.
         """
+        folder = create_subfolder(self._project.folder, TRACED)
+        words = self._trace_words(folder, threshold, min_length_angstrom, *self._here())
+        count = len(self._project.included)
+        self._start("trace", words, JournalCounter(folder / JOURNAL), count, lambda: None)
+
+    def cluster_words(
+        self, threshold: float | None, min_length_angstrom: float | None
+    ) -> list[str]:
+        """Return arguments of `heliodor` that trace all micrographs on a cluster.
+
+        Raises
+        ------
+        BadInput
+            If the folder cannot be used.
+        """
+        folder = create_subfolder(self._project.folder, CLUSTER_PICKS)
+        return self._trace_words(folder, threshold, min_length_angstrom, "--cluster", "slurm")
+
+    def _collect(self, folder: Path) -> None:
+        """Take over the contamination that was detected in a tracing."""
+        self._touch(self.contamination.collect(folder))
+
+    def _trace_words(
+        self,
+        folder: Path,
+        threshold: float | None,
+        min_length_angstrom: float | None,
+        *more: str,
+    ) -> list[str]:
+        """Return the arguments of `heliodor` that trace all micrographs into a folder.
+
+        Parameters
+        ----------
+        more
+            Further options.
+        """
         project = self._project
-        folder = create_subfolder(project.folder, TRACED)
-        words = ["pick", "--filaments", "--report", "-o", str(folder)]
+        words = ["pick", "--filaments", "--report", "-o", str(folder), *more]
         if project.settings.model:
             words += ["--model", str(project.model_file(project.settings.model))]
         else:
@@ -205,14 +230,24 @@ class FilamentWork:
             words.append(f"--threshold={threshold!r}")
         if min_length_angstrom is not None:
             words += ["--min-length", repr(min_length_angstrom)]
-        included = {project.sources[number].name for number in project.included}
-        left_out = [source.name for source in project.sources if source.name not in included]
-        if left_out:
-            path = folder / "excluded.txt"
-            write_text(path, "".join(f"{name}\n" for name in left_out))
-            words += ["--exclude", str(path)]
-        count = len(included)
-        self._start("trace", words, JournalCounter(folder / JOURNAL), count, lambda: None)
+        words += exclude_words(project, folder)
+        words.append("--bad-area-masks")
+        if self.contamination.write_masks(folder / MASKS):
+            words += ["--mask", str(folder / MASKS)]
+        return [*words, *self._micrographs()]
+
+    def _micrographs(self) -> list[str]:
+        """Return the micrographs and their pixel size as arguments."""
+        size = self._project.settings.pixel_size_angstrom
+        return [
+            *([] if size is None else ["--pixel-size", repr(size)]),
+            *("--micrographs", *name_inputs(self._project)),
+        ]
+
+    def _here(self) -> list[str]:
+        """Return the options of a command that runs on this computer."""
+        device = [] if self._device == "auto" else ["--device", self._device]
+        return ["--threads", str(self._threads), *device]
 
     def train(self) -> None:
         """Train a model with the filaments that were drawn, as `heliodor train --filaments`.
@@ -225,12 +260,19 @@ class FilamentWork:
             If the folder cannot be used.
         """
         project = self._project
-        if not self.labels.path.exists():
-            raise refuse("draw some filaments first", 409)
+        names = {project.sources[number].name for number in project.included}
+        drawn = self.labels.render("label", names)
+        if drawn is None:
+            raise refuse("draw some filaments on micrographs that are not excluded first", 409)
         number = project.next_model()
         folder = create_subfolder(project.folder, f"models/training-{number:04d}")
-        words = ["train", "--filaments", "--labels", str(self.labels.path)]
+        write_text(folder / "labels.star", drawn)
+        words = ["train", "--filaments", "--labels", str(folder / "labels.star")]
+        if (rejected := self.labels.render("rejected", names)) is not None:
+            write_text(folder / "rejected.star", rejected)
+            words += ["--negatives", str(folder / "rejected.star")]
         words += ["--width", repr(self.width_angstrom), "-o", str(folder)]
+        words += [*self._here(), *self._micrographs()]
 
         def keep() -> None:
             os.replace(folder / "run.json", project.model_file(number, ".json"))
@@ -262,13 +304,7 @@ class FilamentWork:
         with self._lock:
             if self._process is not None:
                 raise refuse("something is running already; wait for its end, or stop it", 409)
-            settings = self._project.settings
-            whole = [*self._command, *words, "--threads", str(self._threads)]
-            if self._device != "auto":
-                whole += ["--device", self._device]
-            if settings.pixel_size_angstrom is not None:
-                whole += ["--pixel-size", repr(settings.pixel_size_angstrom)]
-            whole += ["--micrographs", *settings.inputs]
+            whole = [*self._command, *words]
             output = self._project.folder / "run.log"
             write_text(output, f"{shlex.join(whole)}\n")
             with output.open("ab") as stream:
@@ -310,8 +346,8 @@ class FilamentWork:
             else:
                 try:
                     keep()
-                except (BadInput, OSError) as error:
-                    state, self._job["says"] = "failed", f"the model cannot be kept ({error})"
+                except (OSError, BadInput) as error:
+                    state, self._job["says"] = "failed", f"the result cannot be kept ({error})"
             self._job["state"] = state
             self._note(f"{self._job['job']} ended: {state}")
 
@@ -334,35 +370,6 @@ class FilamentWork:
             process, watcher = self._process, self._watcher
         await_end(process, watcher)
 
-    def gather(self) -> Filaments:
-        """Return the filaments to export: those drawn, and the traced ones that are left.
-
-        Traced filaments that were rejected, or drawn too, are left out.
-
-        Raises
-        ------
-        BadInput
-            If a micrograph or the file of what was traced cannot be read.
-        """
-        traced = self._read_traced() or {}
-        found: list[Filament] = []
-        sizes: dict[str, float] = {}
-        shapes: dict[str, tuple[int, int]] = {}
-        for number in self._project.included:
-            name = self._project.sources[number].name
-            own, candidates = self.labels.of_micrograph("label", name), traced.get(name, [])
-            if not own and not candidates:
-                continue
-            what = self._classify(number, candidates)
-            kept = [one for one, is_ in zip(candidates, what, strict=True) if is_ == "kept"]
-            if not own and not kept:
-                continue
-            found += [replace(one, tube_id=place) for place, one in enumerate([*own, *kept], 1)]
-            shapes[name] = self._tiles.header(number).shape
-            if (size := self._tiles.pixel_size(number)) is not None:
-                sizes[name] = size
-        return Filaments(tuple(shapes), tuple(found), sizes, shapes)
-
     def export(self, name: str, segments_angstrom: float | None) -> FilamentExport:
         """Write all filaments in a format into the folder of exports.
 
@@ -378,7 +385,7 @@ class FilamentWork:
         BadInput
             If there is nothing to export, or something that the format needs is not known.
         """
-        table = self.gather()
+        table = self.traced.gather(self._project.included)
         if not len(table):
             raise BadInput("there are no filaments to export; trace or draw some first")
         place = create_subfolder(self._project.folder, EXPORT)
@@ -404,12 +411,6 @@ class FilamentWork:
             made = FilamentExport(path, len(table), None, len(table.micrographs))
         self._note(f"exported {count_of(made.filaments, 'filament')} to {path}")
         return made
-
-
-def _share_near(one: Filament, other: Filament, radius_px: float) -> float:
-    """Return the share of the points of a filament that lie near the axis of another one."""
-    nearest = project_on_axis(one.axis_px, other.axis_px)
-    return float(np.mean(nearest.distance_px <= radius_px))
 
 
 def _known(value: float) -> float | None:

@@ -112,15 +112,14 @@ class ProjectState:
             project, self.annotations, self.predictions, self.masks, threads, device=device,
             note=self.activity.write,
         )  # fmt: skip
-        self.cluster_run = ClusterRun(
-            project.folder, self.batch_run, can_submit, self.activity.write
-        )
+        self.cluster_run = ClusterRun(project.folder, can_submit, self.activity.write)
         #: None for a project of particles.
         self.filaments: FilamentWork | None = None
         if project.settings.filament_width_angstrom is not None:
             self.filaments = FilamentWork(
-                project, self.tiles, threads, device, self.activity.write
-            )
+                project, self.tiles, self.masks, threads, device, self.activity.write,
+                touch=self.touch,
+            )  # fmt: skip
         self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
         self.comparison = Comparison(
@@ -410,13 +409,20 @@ class ProjectState:
             "ignored": self.project.ignores_contamination(number),
             "mask": self.masks.digest(number),
             "offset": self.project.threshold_offset(number),
-            "quality": None if seen is None else seen.quality,
+            "quality": self._clean_share(number),
             "particles": None if counted is None else self.table.particles(number),
             "note": self.project.settings.notes.get(self.name(number), ""),
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
             "version": self.tiles.version(number),
         }
+
+    def _clean_share(self, number: int) -> float | None:
+        """Return the share of a micrograph outside of its contamination; None if unknown."""
+        if self.filaments is not None:
+            return self.filaments.contamination.clean_share(number)
+        seen = self.predictions.get(number)
+        return None if seen is None else seen.quality
 
     def columns(self) -> dict[str, Any]:
         """Return the whole list of micrographs, by columns."""

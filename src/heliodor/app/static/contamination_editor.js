@@ -3,13 +3,24 @@ import { Emitter } from "./emitter.js";
 import { applyStroke, createMask } from "./mask_grid.js";
 
 /**
- * @typedef {import("./state.js").AppState} AppState
+ * @typedef {import("./emitter.js").Emitter} Emitter
  * @typedef {import("./contamination.js").Mask} Mask
  * @typedef {{ignore: boolean, mask?: Mask | null}} Contamination
  *   `mask`: null for what the model detects; absent to keep what there is
+ * @typedef {{current: number, micrograph: import("./tiled_image.js").Micrograph | null,
+ *   rows: {ignored: boolean[], mask: (string | null)[]}, rowsChanged: Emitter,
+ *   messageRaised: Emitter, waitFor: (sending: Promise<unknown>) => void}} EditorState
+ *   the project as the page knows it
+ * @typedef {{words: {unknown: string, inDetected: string, inEdited: string, tooEarly: string},
+ *   history: {add: (step: any) => void}, scale: number | null, scalePx: number | null,
+ *   isKnown: (id: number) => boolean, getMask: (id: number) => Mask | null,
+ *   setMask: (id: number, mask: Mask | null) => void, showChanged: (id: number) => void,
+ *   reload: (id: number) => Promise<void>, restore: (id: number) => void, onSent: () => void}} Subject
+ *   what is picked or traced on the micrographs, and the contamination that comes with it; `scale`
+ *   is the diameter of a particle or the width of a filament, `scalePx` in pixels of the image
  */
 
-/** Smallest and largest brush in diameters. */
+/** Smallest and largest brush in diameters of a particle, or widths of a filament. */
 const BRUSH_RANGE = [0.25, 8];
 
 /** Painting and erasing of contamination on the micrograph on screen. */
@@ -17,14 +28,15 @@ export class ContaminationEditor {
   /** Emitted when a stroke grows or ends. */
   strokeChanged = new Emitter();
   /** What a stroke does. @type {"paint" | "erase"} */ mode = "paint";
-  /** Width of the brush in diameters. */ brush = 1;
+  /** Width of the brush in diameters or widths. */ brush = 1;
   /** The stroke that is being drawn. @type {(import("./mask_grid.js").Stroke & {erases: boolean}) | null} */
   stroke = null;
   /** The changes are sent one after another. @type {Promise<void>} */ #sending = Promise.resolve();
 
-  /** @param {AppState} state */
-  constructor(state) {
+  /** @param {EditorState} state @param {Subject} subject */
+  constructor(state, subject) {
     this.state = state;
+    this.subject = subject;
   }
 
   /**
@@ -36,10 +48,10 @@ export class ContaminationEditor {
     this.brush = least * (most / least) ** share;
   }
 
-  /** Radius of the brush in pixels of the image; null while the diameter is not known. */
+  /** Radius of the brush in pixels of the image; null while the diameter or width is not known. */
   get radius() {
-    const { diameterPx } = this.state;
-    return diameterPx === null ? null : (this.brush * diameterPx) / 2;
+    const { scalePx } = this.subject;
+    return scalePx === null ? null : (this.brush * scalePx) / 2;
   }
 
   /**
@@ -49,9 +61,9 @@ export class ContaminationEditor {
    * @param {boolean} inverse whether it does the opposite of the mode
    */
   begin(x, y, inverse) {
-    const { state, radius } = this;
-    if (radius === null || !state.picks.get(state.current)) {
-      state.messageRaised.emit("Contamination can be edited once this micrograph has been picked.");
+    const { state, subject, radius } = this;
+    if (radius === null || !subject.isKnown(state.current)) {
+      state.messageRaised.emit(subject.words.tooEarly);
       return false;
     }
     this.stroke = { points: [[x, y]], radius, erases: (this.mode === "erase") !== inverse };
@@ -67,14 +79,14 @@ export class ContaminationEditor {
 
   /** End the stroke and change the mask. */
   finish() {
-    const { state, stroke } = this;
+    const { state, subject, stroke } = this;
     this.stroke = null;
     this.strokeChanged.emit();
     const { micrograph, current } = state;
-    const shown = this.#shownMask();
-    if (!stroke || !micrograph || micrograph.id !== current || state.diameterPx === null) return;
+    const shown = subject.getMask(current);
+    if (!stroke || !micrograph || micrograph.id !== current || subject.scalePx === null) return;
     // What is ignored does not come back with the first stroke.
-    const empty = createMask(micrograph.width, micrograph.height, state.diameterPx);
+    const empty = createMask(micrograph.width, micrograph.height, subject.scalePx);
     const before = (state.rows.ignored[current] ? null : shown) ?? empty;
     this.#change(current, { ignore: false, mask: applyStroke(before, stroke, stroke.erases) });
   }
@@ -95,22 +107,18 @@ export class ContaminationEditor {
     this.#change(this.state.current, { ignore: false, mask: null });
   }
 
-  /** The mask on screen. @returns {Mask | null} */
-  #shownMask() {
-    return this.state.picks.get(this.state.current)?.contamination ?? null;
-  }
-
   /**
    * Change contamination as one step that can be undone.
    * @param {number} micrograph
    * @param {Contamination} after
    */
   #change(micrograph, after) {
-    const { state } = this;
+    const { state, subject } = this;
     /** @type {Contamination} */
     const before = { ignore: state.rows.ignored[micrograph] };
-    if (after.mask !== undefined) before.mask = state.rows.mask[micrograph] === null ? null : this.#shownMask();
-    state.labels.history.add({
+    if (after.mask !== undefined)
+      before.mask = state.rows.mask[micrograph] === null ? null : subject.getMask(micrograph);
+    subject.history.add({
       micrograph,
       undo: () => this.#apply(micrograph, before),
       redo: () => this.#apply(micrograph, after),
@@ -124,14 +132,13 @@ export class ContaminationEditor {
    * @param {Contamination} contamination
    */
   #apply(micrograph, contamination) {
-    const { state } = this;
+    const { state, subject } = this;
     state.rows.ignored[micrograph] = contamination.ignore;
-    const table = state.picks.get(micrograph);
     if (contamination.mask !== undefined) {
       state.rows.mask[micrograph] = contamination.mask && "edited";
-      if (table && contamination.mask) table.contamination = contamination.mask;
+      subject.setMask(micrograph, contamination.mask);
     }
-    state.picks.changed.emit(micrograph);
+    subject.showChanged(micrograph);
     state.rowsChanged.emit([micrograph]);
     this.#sending = this.#sending.then(() => this.#send(micrograph, contamination));
     state.waitFor(this.#sending);
@@ -142,16 +149,14 @@ export class ContaminationEditor {
    * @param {Contamination} contamination
    */
   async #send(micrograph, contamination) {
-    const { state } = this;
+    const { state, subject } = this;
     try {
       await post(`/api/micrographs/${micrograph}/contamination`, contamination);
-      await state.picks.reload(micrograph);
+      await subject.reload(micrograph);
     } catch (error) {
       state.messageRaised.emit(`Not saved: ${error instanceof Error ? error.message : error}`);
-      // Show what the server has.
-      state.picks.invalidate([micrograph], state.current);
+      subject.restore(micrograph);
     }
-    state.requested.emit();
-    void state.readHistogram();
+    subject.onSent();
   }
 }

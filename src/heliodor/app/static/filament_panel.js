@@ -1,4 +1,5 @@
 import { post } from "./api.js";
+import { ClusterPanel } from "./cluster_panel.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
 import { showToast } from "./toast.js";
 
@@ -13,24 +14,41 @@ function readNumber(id) {
 
 /** The panel on the right: train, trace and export. */
 export class FilamentPanel {
-  /** @param {() => Promise<void>} refresh reads what the server says of the project */
-  constructor(refresh) {
+  /**
+   * @param {import("./filament_state.js").FilamentState} state
+   * @param {import("./filament_store.js").FilamentStore} store
+   * @param {() => Promise<void>} refresh reads what the server says of the project
+   */
+  constructor(state, store, refresh) {
+    this.state = state;
+    this.store = store;
     this.refresh = refresh;
     const on = (/** @type {string} */ id, /** @type {() => Promise<unknown>} */ act) =>
       byId(id).addEventListener("click", () => {
         act().then(() => this.refresh()).catch((error) => showToast(error.message));
       });
-    on("train", () => post("/api/filaments/train"));
-    on("trace", () => post("/api/filaments/trace", {
-      threshold: readNumber("threshold"), min_length: readNumber("min-length"),
-    }));
+    on("train", async () => {
+      await this.#settle();
+      await post("/api/filaments/train");
+    });
+    on("trace", async () => post("/api/filaments/trace", await this.#settle()));
     on("cancel", () => post("/api/filaments/cancel"));
     on("export", () => this.#export());
     byId("export-format").addEventListener("change", () => this.#showSegments());
+    new ClusterPanel(state, "/api/filaments", () => this.#settle());
   }
 
-  /** Show what the server says of the project. @param {any} summary */
-  show(summary) {
+  /** Wait until the server has all that the page shows. @returns {Promise<any>} how to trace */
+  async #settle() {
+    await this.store.settle();
+    await this.state.settle();
+    return { threshold: readNumber("threshold"), min_length: readNumber("min-length") };
+  }
+
+  /** Show what the server says of the project. */
+  show() {
+    const { summary } = this.state;
+    if (!summary) return;
     const { job, model, width } = summary;
     const select = byId("export-format");
     if (!select.options.length) {
@@ -66,8 +84,12 @@ export class FilamentPanel {
     if (job.state === "cancelled") return `${RUNNING[job.job]} was stopped.`;
     if (job.state === "done" && job.job === "train") return `Model ${model} is trained. Trace again to use it.`;
     if (!traced) return "";
-    const total = traced.reduce((/** @type {number} */ sum, /** @type {number} */ n) => sum + n, 0);
-    return `${formatCount(total, "filament")} traced on ${formatCount(traced.length, "micrograph")}.`;
+    const { state } = this;
+    const excluded = state.excludedCount;
+    const without = excluded ? `, without ${excluded.toLocaleString("en")} excluded` : "";
+    const length = state.sumIncluded(state.rows.length) / 1e4;
+    return `${formatCount(state.sumIncluded(state.rows.traced), "filament")} traced on ` +
+      `${formatCount(state.count - excluded, "micrograph")}${without}: ${length.toFixed(1)} µm.`;
   }
 
   #showSegments() {
@@ -78,6 +100,7 @@ export class FilamentPanel {
     const format = byId("export-format").value;
     const segments = format === "star" ? readNumber("segments") : null;
     setText(byId("exported"), "");
+    await this.#settle();
     const made = await post("/api/filaments/export", { format, segments });
     const what = made.segments === null
       ? formatCount(made.filaments, "filament")

@@ -6,14 +6,18 @@ import { UndoHistory } from "./undo_history.js";
 const LARGEST_ID = 2 ** 31 - 1;
 /** How long to wait before a change is sent again. */
 const RETRY_MS = 1000;
+/** Time between two looks at what is not saved yet. */
+const SETTLE_MS = 30;
 
 /**
  * @typedef {[number, number][]} Points
  * @typedef {{id: number, points: Points}} Drawn
  * @typedef {{points: Points, score: number | null, is: "kept" | "rejected" | "drawn"}} Traced
- * @typedef {{labels: Drawn[], rejected: Drawn[], traced: Traced[] | null, width_px: number | null}} Filaments
+ * @typedef {{labels: Drawn[], rejected: Drawn[], traced: Traced[] | null, width_px: number | null,
+ *   contamination: import("./contamination.js").Mask | null}} Filaments
  * @typedef {{id: number, kind: "label" | "rejected", points: Points}} Change
  * @typedef {{micrograph: number, add: Change[], remove: Change[]}} Step
+ * @typedef {import("./label_store.js").OtherStep} OtherStep
  */
 
 /** The filaments of the micrograph on screen: shown and saved, with undo and redo. */
@@ -22,7 +26,7 @@ export class FilamentStore {
   changed = new Emitter();
   /** Emitted when saving begins, ends or fails. */
   savingChanged = new Emitter();
-  /** @type {UndoHistory<Step>} */
+  /** @type {UndoHistory<Step | OtherStep>} */
   history = new UndoHistory();
   /** The number of the micrograph on screen. */
   micrograph = -1;
@@ -68,6 +72,13 @@ export class FilamentStore {
     this.changed.emit();
   }
 
+  /** Wait until all changes are saved; throw an error if one cannot be. */
+  async settle() {
+    while (this.#unsaved.length && !this.problem) await new Promise((done) => setTimeout(done, SETTLE_MS));
+    if (this.#unsaved.length)
+      throw new Error("Some changes could not be saved yet. Wait until the page says Saved, then try again.");
+  }
+
   /** @returns {number} an identity for a new filament */
   createId() {
     const [random] = crypto.getRandomValues(new Uint32Array(1));
@@ -85,17 +96,19 @@ export class FilamentStore {
     this.#save(step.micrograph, add, remove);
   }
 
-  /** @returns {Step | undefined} what was undone */
+  /** @returns {Step | OtherStep | undefined} what was undone */
   undo() {
     const step = this.history.undo();
-    if (step) this.#save(step.micrograph, step.remove, step.add);
+    if (step && "undo" in step) step.undo();
+    else if (step) this.#save(step.micrograph, step.remove, step.add);
     return step;
   }
 
-  /** @returns {Step | undefined} what was done again */
+  /** @returns {Step | OtherStep | undefined} what was done again */
   redo() {
     const step = this.history.redo();
-    if (step) this.#save(step.micrograph, step.add, step.remove);
+    if (step && "redo" in step) step.redo();
+    else if (step) this.#save(step.micrograph, step.add, step.remove);
     return step;
   }
 

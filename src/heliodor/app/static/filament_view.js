@@ -1,6 +1,9 @@
 import { Camera } from "./camera.js";
+import { drawContamination, drawStroke } from "./contamination.js";
+import { ContaminationEditor } from "./contamination_editor.js";
 import { byId, fitCanvas, oncePerFrame, setText } from "./dom.js";
-import { COLORS } from "./markers.js";
+import { FilamentContamination } from "./filament_contamination.js";
+import { COLORS, drawRing } from "./markers.js";
 import { drawScaleBar } from "./scale_bar.js";
 import { TiledImage } from "./tiled_image.js";
 
@@ -8,6 +11,8 @@ import { TiledImage } from "./tiled_image.js";
 const REACH_PX = 8;
 const STILL_PX = 4;
 const DOUBLE_CLICK_MS = 350;
+/** Filaments whose ends are nearer to each other than this, in pixels of the image, are the same. */
+const SAME_PX = 0.5;
 
 /**
  * @typedef {import("./filament_store.js").FilamentStore} FilamentStore
@@ -38,6 +43,12 @@ export class FilamentView {
   camera = new Camera();
   hidden = false;
   isReadOnly = false;
+  /** Whether contamination is outlined. */
+  showsContamination = true;
+  /** Whether the pointer paints contamination, or erases it. */
+  isPainting = false;
+  /** The traced or rejected filament that the keyboard points at. @type {Points | null} */
+  pointedAt = null;
   /** The points of the filament that is being drawn. @type {Points} */
   drawing = [];
   /** The identity of the filament that is chosen. @type {number | null} */
@@ -52,11 +63,16 @@ export class FilamentView {
   redraw = oncePerFrame(() => this.#draw());
 
   /**
+   * @param {import("./filament_state.js").FilamentState} state
    * @param {FilamentStore} store
    * @param {import("./tile_store.js").TileStore} tiles
    */
-  constructor(store, tiles) {
+  constructor(state, store, tiles) {
+    this.state = state;
     this.store = store;
+    this.contaminationEditor = new ContaminationEditor(state, new FilamentContamination(state, store));
+    this.contaminationEditor.strokeChanged.on(() => this.redraw());
+    state.rowsChanged.on(() => this.redraw());
     this.stage = byId("stage");
     this.canvas = byId("markers");
     this.image = new TiledImage("viewer", byId("micrograph-image"), this.camera, tiles);
@@ -70,6 +86,7 @@ export class FilamentView {
     stage.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => this.#onMove(event));
     stage.addEventListener("pointerup", (/** @type {PointerEvent} */ event) => this.#onUp(event));
     stage.addEventListener("pointercancel", () => this.#release());
+    stage.addEventListener("contextmenu", (/** @type {Event} */ event) => event.preventDefault());
     stage.addEventListener("pointerleave", () => {
       this.#pointer = null;
       this.redraw();
@@ -84,7 +101,7 @@ export class FilamentView {
   /** @param {any} micrograph as the server describes it; null for one that cannot be used */
   show(micrograph) {
     this.drawing = [];
-    this.chosen = null;
+    this.chosen = this.pointedAt = null;
     this.#release();
     if (!micrograph) {
       this.image.close();
@@ -130,9 +147,9 @@ export class FilamentView {
 
   /** Forget the filament that is being drawn, or choose none. @returns {boolean} whether there was one */
   cancel() {
-    const had = this.drawing.length > 0 || this.chosen !== null;
+    const had = this.drawing.length > 0 || this.chosen !== null || this.pointedAt !== null;
     this.drawing = [];
-    this.chosen = null;
+    this.chosen = this.pointedAt = null;
     this.redraw();
     return had;
   }
@@ -149,6 +166,40 @@ export class FilamentView {
     this.chosen = null;
     this.store.change([], [{ ...one, kind: "label" }]);
     return true;
+  }
+
+  /** Point at the next traced or rejected filament, or the one before. @param {number} by 1 or -1 */
+  pointAt(by) {
+    const { shown } = this.store;
+    if (!shown) return;
+    const lines = [...(shown.traced ?? []).filter((one) => one.is === "kept"), ...shown.rejected].map((one) => one.points);
+    if (!lines.length) return;
+    lines.sort(([[ax, ay]], [[bx, by]]) => ay - by || ax - bx);
+    const before = lines.findIndex((points) => this.#isSame(points, this.pointedAt));
+    const place = before < 0 ? (by > 0 ? 0 : -1) : before + by;
+    this.pointedAt = lines[(place + lines.length) % lines.length];
+    this.redraw();
+  }
+
+  /** Reject the traced filament that the keyboard points at, or keep it again. */
+  toggleRejected() {
+    const { shown } = this.store;
+    if (!this.pointedAt || !shown || this.isReadOnly) return;
+    const rejected = shown.rejected.find((one) => this.#isSame(one.points, this.pointedAt));
+    if (rejected) this.store.change([], [{ ...rejected, kind: "rejected" }]);
+    else this.#reject(this.pointedAt);
+  }
+
+  /** @param {Points} points */
+  #reject(points) {
+    this.store.change([{ id: this.store.createId(), kind: "rejected", points }], []);
+  }
+
+  /** Whether two filaments are the same: files have rounded points. @param {Points} one @param {Points | null} other */
+  #isSame(one, other) {
+    return other !== null && one.length === other.length
+      && Math.hypot(one[0][0] - other[0][0], one[0][1] - other[0][1]) < SAME_PX
+      && Math.hypot(one[one.length - 1][0] - other[other.length - 1][0], one[one.length - 1][1] - other[other.length - 1][1]) < SAME_PX;
   }
 
   /** @param {MouseEvent} event @returns {[number, number]} on the stage */
@@ -191,10 +242,14 @@ export class FilamentView {
 
   /** @param {PointerEvent} event */
   #onDown(event) {
-    if (event.button !== 0 || !this.image.micrograph) return;
+    if (!this.image.micrograph || (event.button !== 0 && !(this.isPainting && event.button === 2))) return;
     this.stage.focus({ preventScroll: true });
     this.stage.setPointerCapture(event.pointerId);
     const at = this.#locate(event);
+    if (this.isPainting) {
+      this.contaminationEditor.begin(...this.camera.toImage(...at), event.button === 2 || event.altKey);
+      return;
+    }
     const point = this.drawing.length || this.isReadOnly ? null : this.#findPoint(...this.camera.toImage(...at));
     this.#press = { at, last: at, moved: false, point };
   }
@@ -205,6 +260,11 @@ export class FilamentView {
     const [x, y] = this.camera.toImage(...at);
     this.#pointer = [x, y];
     setText(byId("pointer-position"), this.camera.contains(x, y) ? `x ${Math.round(x)}  y ${Math.round(y)}` : "");
+    if (this.isPainting) {
+      if (this.contaminationEditor.stroke) this.contaminationEditor.extend(x, y);
+      this.redraw();
+      return;
+    }
     const press = this.#press;
     if (press) {
       press.moved ||= Math.hypot(at[0] - press.at[0], at[1] - press.at[1]) > STILL_PX;
@@ -228,6 +288,10 @@ export class FilamentView {
 
   /** @param {PointerEvent} event */
   #onUp(event) {
+    if (this.contaminationEditor.stroke) {
+      this.contaminationEditor.finish();
+      return;
+    }
     const press = this.#press;
     if (!press) return;
     const dragged = this.#dragged;
@@ -243,6 +307,7 @@ export class FilamentView {
   #release() {
     this.#press = null;
     this.#dragged = null;
+    if (this.contaminationEditor.stroke) this.contaminationEditor.cancel();
   }
 
   /** @param {PointerEvent} event @param {[number, number]} at on the stage */
@@ -274,7 +339,7 @@ export class FilamentView {
       }
       const traced = this.#findLine((shown.traced ?? []).filter((one) => one.is === "kept"), x, y);
       if (traced) {
-        this.store.change([{ id: this.store.createId(), kind: "rejected", points: traced.points }], []);
+        this.#reject(traced.points);
         return;
       }
     }
@@ -289,7 +354,10 @@ export class FilamentView {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this.camera.width, this.camera.height);
     const { shown } = this.store;
-    if (!shown || this.hidden || !this.image.micrograph) return;
+    if (!shown || !this.image.micrograph) return;
+    this.#drawContamination(context, ratio);
+    if (this.hidden) return;
+    if (this.pointedAt) this.#drawLine(context, this.pointedAt, "#ffffff", false);
     for (const one of shown.traced ?? [])
       if (one.is === "kept") this.#drawLine(context, one.points, COLORS.pick, false);
     for (const one of shown.rejected) this.#drawLine(context, one.points, COLORS.negative, true);
@@ -303,6 +371,22 @@ export class FilamentView {
       this.#drawLine(context, points, COLORS.particle, true);
       this.#drawPoints(context, this.drawing, true);
     }
+  }
+
+  /** @param {CanvasRenderingContext2D} context @param {number} ratio device pixels per CSS pixel */
+  #drawContamination(context, ratio) {
+    const { state, store, camera } = this;
+    const { stroke, radius } = this.contaminationEditor;
+    const mask = store.shown?.contamination;
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    if (mask && this.showsContamination) drawContamination(context, camera, mask, ratio, state.rows.ignored[store.micrograph]);
+    if (stroke) drawStroke(context, camera, stroke, ratio);
+    if (this.isPainting && this.#pointer && radius !== null) {
+      const [sx, sy] = camera.toScreen(...this.#pointer);
+      drawRing(context, sx, sy, radius * camera.zoom, ratio, "#f4f6fa");
+    }
+    context.restore();
   }
 
   /**

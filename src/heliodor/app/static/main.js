@@ -13,6 +13,7 @@ import { LabelPanel } from "./panel_label.js";
 import { ReviewPanel } from "./panel_review.js";
 import { TrainPanel } from "./panel_train.js";
 import { Panels } from "./panels.js";
+import { ParticleTable } from "./particle_table.js";
 import { keepReading, makeReadOnly } from "./read_only.js";
 import { isSessionReplaced, openSession, readAddressToken } from "./session.js";
 import { ShareDialog } from "./share_dialog.js";
@@ -74,7 +75,7 @@ async function start() {
   const list = new MicrographList(state);
   viewer.findNext = (id, n) => list.findNext(id, n);
   const spectrum = new SpectrumView(state);
-  const table = new MicrographTable(state, list, spectrum);
+  const table = new MicrographTable(state, new ParticleTable(state, list), spectrum);
   const panels = new Panels();
   const toolbar = new Toolbar(state, viewer, list);
   const labelPanel = new LabelPanel(state, viewer);

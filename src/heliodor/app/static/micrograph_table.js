@@ -1,6 +1,5 @@
 import { get, post } from "./api.js";
 import { byId, createElement, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
-import { createColumns } from "./table_columns.js";
 import { parseFilter } from "./table_filter.js";
 import { withTiming } from "./timings.js";
 import { showToast } from "./toast.js";
@@ -9,12 +8,20 @@ const ROW_HEIGHT_PX = 27;
 const RESORT_DELAY_MS = 1000;
 /** Time between two requests while the server still reads the headers of the micrographs. */
 const PENDING_INTERVAL_MS = 1500;
-/** Shortest time between two requests for the outliers. */
-const OUTLIERS_INTERVAL_MS = 2000;
 
 /**
- * @typedef {import("./state.js").AppState} AppState
+ * @typedef {import("./emitter.js").Emitter} Emitter
  * @typedef {import("./table_columns.js").Column} Column
+ * @typedef {{rows: {name: string[], excluded: boolean[], note: string[]}, current: number,
+ *   count: number, excludedCount: number, tableOrder: number[] | null, rowsChanged: Emitter,
+ *   opened: Emitter, listName: (id: number) => string, open: (id: number) => Promise<void>}} TableState
+ *   the project as the page knows it
+ * @typedef {{history: {add: (step: any) => void}, undo: () => void,
+ *   words: Record<string, (id: number) => boolean>,
+ *   createColumns: (data: import("./table_columns.js").TableData) => Column[],
+ *   onOpened: (table: MicrographTable) => void, onSorted: () => void, onExcluded: () => void,
+ *   waitFor: (sending: Promise<unknown>) => void}} TableKind
+ *   what is shown of this kind of project, particles or filaments
  * @typedef {{row: any, use: HTMLInputElement, cells: HTMLElement[], id: number, place: number}} Line
  */
 
@@ -32,24 +39,22 @@ export class MicrographTable {
   /** Micrographs in the order shown. @type {number[]} */ order = [];
   /** @type {Column[]} */ #columns = [];
   /** @type {import("./table_columns.js").TableData} */ #data;
-  /** @type {Map<number, string[]>} */ #outliers = new Map();
   /** @type {Line[]} */ #lines = [];
   #sortKey = "";
   #descending = false;
   #sortedAt = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #sortTimer;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #outlierTimer;
   #isReading = false;
   redraw = oncePerFrame(withTiming("draw table", () => this.#draw()));
 
   /**
-   * @param {AppState} state
-   * @param {import("./micrograph_list.js").MicrographList} list
+   * @param {TableState} state
+   * @param {TableKind} kind
    * @param {import("./spectrum_view.js").SpectrumView} spectrum
    */
-  constructor(state, list, spectrum) {
+  constructor(state, kind, spectrum) {
     this.state = state;
-    this.list = list;
+    this.kind = kind;
     this.box = byId("table");
     this.scroller = byId("table-rows");
     this.space = byId("table-space");
@@ -75,8 +80,6 @@ export class MicrographTable {
     new ResizeObserver(() => this.redraw()).observe(this.scroller);
     state.rowsChanged.on((ids) => this.#onRowsChanged(ids));
     state.opened.on(() => this.#showCurrent());
-    state.micrographsAdded.on(() => this.isOpen && void this.#read());
-    state.histogramChanged.on(() => this.#readOutliersLater());
   }
 
   /** Show the table in place of the micrograph, or the micrograph again. */
@@ -88,15 +91,15 @@ export class MicrographTable {
       byId("stage").focus({ preventScroll: true });
       return;
     }
-    void this.#read();
-    this.#readOutliersLater();
+    void this.read();
+    this.kind.onOpened(this);
     this.sortAndFilter();
     this.#showCurrent();
     this.scroller.focus({ preventScroll: true });
   }
 
   /** Read the columns that the server has, until it has read all micrographs. */
-  async #read() {
+  async read() {
     if (this.#isReading) return;
     this.#isReading = true;
     try {
@@ -111,20 +114,15 @@ export class MicrographTable {
     }
   }
 
-  #readOutliersLater() {
-    if (!this.isOpen || this.#outlierTimer) return;
-    this.#outlierTimer = setTimeout(async () => {
-      const { outliers } = await get("/api/outliers");
-      this.#outliers = new Map(Object.entries(outliers).map(([id, reasons]) => [Number(id), reasons]));
-      this.#outlierTimer = undefined;
-      this.#setColumns();
-      this.#onRowsChanged(null);
-    }, this.#outliers.size ? OUTLIERS_INTERVAL_MS : 0);
+  /** Show what the kind of project has found out since. */
+  update() {
+    this.#setColumns();
+    this.#onRowsChanged(null);
   }
 
   #setColumns() {
     const before = this.#columns.map((column) => column.key + column.title).join();
-    this.#columns = createColumns(this.state, this.#data, this.#outliers);
+    this.#columns = this.kind.createColumns(this.#data);
     if (before === this.#columns.map((column) => column.key + column.title).join()) return;
     this.box.style.setProperty("--columns", `38px ${this.#columns.map((one) => `calc(${one.letters}ch + 20px)`).join(" ")}`);
     const use = createElement("div", "cell use", "Use");
@@ -176,14 +174,10 @@ export class MicrographTable {
   /** What can be asked for beside columns. @returns {Record<string, (id: number) => boolean>} */
   get #words() {
     const { rows } = this.state;
-    const isExcluded = (/** @type {number} */ id) => rows.excluded[id];
-    const isOutlier = (/** @type {number} */ id) => this.#outliers.has(id);
     const hasNote = (/** @type {number} */ id) => rows.note[id] !== "";
     return {
-      excluded: isExcluded, included: (id) => !rows.excluded[id], reviewed: (id) => rows.done[id],
-      failed: (id) => Boolean(rows.failed[id]), picked: (id) => rows.picks[id] !== null,
-      labeled: (id) => rows.labels[id] > 0, outlier: isOutlier, outliers: isOutlier,
-      note: hasNote, notes: hasNote,
+      ...this.kind.words, note: hasNote, notes: hasNote,
+      excluded: (id) => rows.excluded[id], included: (id) => !rows.excluded[id],
     };
   }
 
@@ -196,7 +190,7 @@ export class MicrographTable {
     if (column) this.#sort(order, column);
     this.order = order;
     this.state.tableOrder = order;
-    if (this.list.followsTable) this.list.sortAndFilter();
+    this.kind.onSorted();
     this.space.style.height = `${order.length * ROW_HEIGHT_PX}px`;
     this.scroller.setAttribute("aria-rowcount", String(order.length + 1));
     const excluded = this.state.excludedCount;
@@ -256,7 +250,7 @@ export class MicrographTable {
     const row = event.target.closest("[data-id]");
     if (!row) return;
     const id = Number(row.dataset.id);
-    if (event.target.tagName === "INPUT") this.#exclude([id], !event.target.checked);
+    if (event.target.tagName === "INPUT") this.exclude([id], !event.target.checked);
     else void this.state.open(id);
   }
 
@@ -280,9 +274,9 @@ export class MicrographTable {
   #excludeShown(excluded) {
     const { rows } = this.state;
     const ids = this.order.filter((id) => rows.excluded[id] !== excluded);
-    this.#exclude(ids, excluded);
+    this.exclude(ids, excluded);
     const what = formatCount(ids.length, "micrograph");
-    showToast(`${excluded ? "Excluded" : "Included"} ${what}`, () => this.state.labels.undo());
+    showToast(`${excluded ? "Excluded" : "Included"} ${what}`, () => this.kind.undo());
   }
 
   /**
@@ -290,10 +284,10 @@ export class MicrographTable {
    * @param {number[]} ids
    * @param {boolean} excluded
    */
-  #exclude(ids, excluded) {
+  exclude(ids, excluded) {
     if (!ids.length) return;
     this.#sendExcluded(ids, excluded);
-    this.state.labels.history.add({
+    this.kind.history.add({
       undo: () => this.#sendExcluded(ids, !excluded),
       redo: () => this.#sendExcluded(ids, excluded),
     });
@@ -311,12 +305,12 @@ export class MicrographTable {
       this.sortAndFilter();
     };
     set(excluded);
-    post("/api/excluded", { ids, excluded })
-      .then(() => state.readHistogram())
+    this.kind.waitFor(post("/api/excluded", { ids, excluded })
+      .then(() => this.kind.onExcluded())
       .catch((error) => {
         set(!excluded);
         showToast(error.message);
-      });
+      }));
   }
 
   #saveNote() {
@@ -327,11 +321,11 @@ export class MicrographTable {
     if (id < 0 || note === before) return;
     state.rows.note[id] = note;
     state.rowsChanged.emit([id]);
-    post(`/api/micrographs/${id}/note`, { note }).catch((error) => {
+    this.kind.waitFor(post(`/api/micrographs/${id}/note`, { note }).catch((error) => {
       state.rows.note[id] = before;
       state.rowsChanged.emit([id]);
       showToast(error.message);
-    });
+    }));
   }
 
   /** Show the micrograph on screen: its row and its note. */

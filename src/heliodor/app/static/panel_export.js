@@ -1,4 +1,5 @@
 import { get, getBlob, post, toAddress } from "./api.js";
+import { ClusterPanel } from "./cluster_panel.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
 import { formatRemaining } from "./durations.js";
 import { withTiming } from "./timings.js";
@@ -10,8 +11,6 @@ const FORMAT_TITLES = {
 };
 /** How long a downloaded file is kept for the browser to save it. */
 const DOWNLOAD_MS = 60000;
-/** Time between two looks at the jobs on the cluster. */
-const CLUSTER_INTERVAL_MS = 15000;
 /** Most failed micrographs that are listed. */
 const MAX_REASONS = 5;
 
@@ -41,8 +40,6 @@ function describeMaking(made, what) {
 
 /** Export of coordinates, and the run on all micrographs with its report. */
 export class ExportPanel {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #clusterTimer;
-
   /** @param {import("./state.js").AppState} state */
   constructor(state) {
     this.state = state;
@@ -58,12 +55,12 @@ export class ExportPanel {
     on("relion-project", "change", () => void this.#chooseRelionProject());
     on("export", "click", () => void this.export());
     on("run", "click", () => void this.#request("/api/run"));
-    on("cluster-command", "click", () => void this.#copyClusterCommand());
-    on("cluster-submit", "click", () => void this.#submitToCluster());
     on("run-cancel", "click", () => void this.#request("/api/run/cancel"));
     state.activityChanged.on(() => this.#show());
-    byId("cluster-submit").hidden = !state.project.can_submit || state.isReadOnly;
-    if (state.project.can_submit) void this.#followCluster();
+    new ClusterPanel(state, "/api/run", async () => {
+      await state.settle();
+      return {};
+    });
     byId("relion-project").value = state.project.relion_project ?? "";
     this.#describeFormat();
     this.#show();
@@ -143,63 +140,6 @@ export class ExportPanel {
       byId("run-message").classList.add("trouble");
       setText(byId("run-message"), toSentence(error instanceof Error ? error.message : String(error)));
     }
-  }
-
-  /** Show the command that picks on a cluster, and copy it if the browser allows that. */
-  async #copyClusterCommand() {
-    const text = byId("cluster-text");
-    text.classList.remove("trouble");
-    try {
-      await this.state.settle();
-      const { command } = await post("/api/run/command");
-      setText(text, command);
-      await navigator.clipboard?.writeText(command).catch(() => undefined); // it can still be selected
-    } catch (error) {
-      text.classList.add("trouble");
-      setText(text, toSentence(error instanceof Error ? error.message : String(error)));
-    }
-  }
-
-  /** Submit the command for a cluster, and show the jobs. */
-  async #submitToCluster() {
-    const [button, text] = [byId("cluster-submit"), byId("cluster-text")];
-    button.disabled = true;
-    text.classList.remove("trouble");
-    setText(text, "Submitting…");
-    try {
-      await this.state.settle();
-      const status = await post("/api/run/submit");
-      setText(text, "Submitted.");
-      this.#showCluster(status);
-    } catch (error) {
-      text.classList.add("trouble");
-      setText(text, toSentence(error instanceof Error ? error.message : String(error)));
-    } finally {
-      button.disabled = false;
-    }
-  }
-
-  /** Show how far the jobs on the cluster are, again and again until they have ended. */
-  async #followCluster() {
-    try {
-      this.#showCluster(await get("/api/run/cluster"));
-    } catch {
-      this.#askLater(); // the server is busy, or gone: the page says so elsewhere
-    }
-  }
-
-  #askLater() {
-    clearTimeout(this.#clusterTimer);
-    this.#clusterTimer = setTimeout(() => void this.#followCluster(), CLUSTER_INTERVAL_MS);
-  }
-
-  /** @param {{state: string | null, text: string, active: boolean}} status */
-  #showCluster({ state, text, active }) {
-    const shown = byId("cluster-status");
-    shown.hidden = state === null;
-    setText(shown, text);
-    clearTimeout(this.#clusterTimer);
-    if (active || state === "unknown") this.#askLater();
   }
 
   /** @returns {string} what the finished run picked, with what, and where it is */

@@ -1,3 +1,4 @@
+import { ContaminationPanel } from "./contamination_panel.js";
 import { byId, setText } from "./dom.js";
 import { withTiming } from "./timings.js";
 import { confirmAction } from "./toast.js";
@@ -32,9 +33,7 @@ export class LabelPanel {
     on("display-reset", "click", () => this.#resetDisplay());
     on("measure", "click", () => this.measure());
     const { contaminationEditor } = viewer;
-    on("ignore-contamination", "change", () => contaminationEditor.ignore(byId("ignore-contamination").checked));
-    on("use-detected", "click", () => contaminationEditor.useDetected());
-    on("brush-size", "input", () => this.#applyBrush());
+    this.contamination = new ContaminationPanel(state, contaminationEditor, contaminationEditor.subject);
     for (const id of ["color-by-score", "show-boxes", "box-diameters"]) on(id, "input", () => this.#applyMarkers());
     for (const signal of [state.settingsChanged, state.opened, state.thresholdChanged]) signal.on(() => this.#applyMarkers());
     on("diameter", "change", () => void this.setDiameter(Number(this.diameter.value)));
@@ -52,13 +51,11 @@ export class LabelPanel {
     viewer.sizeChosen.on((angstrom) => void this.setDiameter(angstrom));
     state.settingsChanged.on(() => this.#show());
     state.opened.on(() => this.#onOpened());
-    state.rowsChanged.on(() => this.#showContamination());
-    state.picks.changed.on(() => this.#showContamination());
+    state.picks.changed.on(() => this.contamination.show());
     this.#restoreDisplay();
     this.#show();
     this.#applyExposure();
     this.#applyEraserRadius();
-    this.#applyBrush();
     this.#applyLowPass();
   }
 
@@ -67,37 +64,7 @@ export class LabelPanel {
     if (document.activeElement !== this.diameter || diameter !== settings.diameter)
       this.diameter.value = diameter ?? "";
     if (document.activeElement !== this.sizingNumber) this.sizingNumber.value = diameter ?? "";
-    this.#showBrush();
-  }
-
-  /** Show how much of the micrograph on screen is contaminated, and whether that counts. */
-  #showContamination() {
-    const { rows, current } = this.state;
-    if (current < 0) return;
-    const free = rows.quality[current];
-    const edited = rows.mask[current] !== null;
-    const share = free === null ? 0 : Math.max(1, Math.round((1 - free) * 100));
-    setText(byId("contamination-share"), free === null ? "Not known yet."
-      : edited && free === 1 ? "You erased all that was found on this micrograph."
-      : free === 1 ? "None found on this micrograph."
-      : edited ? `${share}% of this micrograph, as you edited it. Nothing is picked there.`
-      : `${share}% of this micrograph, outlined in orange. Picks there need a much higher score.`);
-    byId("ignore-contamination").checked = rows.ignored[current];
-    byId("ignore-contamination").disabled = !rows.ignored[current] && (free === null || free === 1);
-    byId("use-detected").hidden = !edited;
-  }
-
-  #applyBrush() {
-    const { contaminationEditor } = this.viewer;
-    contaminationEditor.setBrush(Number(byId("brush-size").value) / 100);
-    this.#showBrush();
-  }
-
-  #showBrush() {
-    const { diameter, micrograph } = this.state;
-    const unit = micrograph?.pixel_size === null ? "px" : "Å";
-    const size = diameter === null ? "" : `${Math.round(this.viewer.contaminationEditor.brush * diameter)} ${unit}`;
-    setText(byId("brush-value"), size);
+    this.contamination.showBrush();
   }
 
   /** Color picks by their scores, and show boxes around them, or not. */
@@ -123,7 +90,6 @@ export class LabelPanel {
   /** Ask for the diameter first if it is not known yet. */
   #onOpened() {
     const { state, viewer } = this;
-    this.#showContamination();
     if (state.micrograph?.id !== state.current) return;
     const unit = state.micrograph.pixel_size === null ? "px" : "Å";
     for (const span of document.querySelectorAll(".unit")) setText(span, unit);

@@ -24,8 +24,7 @@ export function makeReadOnly(viewer) {
   document.body.classList.add("read-only");
   byId("read-only").hidden = false;
   byId("saving").hidden = true;
-  byId("table-note").readOnly = true;
-  byId("table-note").placeholder = "No note";
+  makeNotesReadOnly();
   const stage = byId("stage");
   stage.setAttribute("aria-label", "Micrograph: drag to pan, use the wheel to zoom");
   stage.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {
@@ -34,4 +33,10 @@ export function makeReadOnly(viewer) {
     event.preventDefault();
     event.stopImmediatePropagation();
   }, { capture: true });
+}
+
+/** Let the notes in the table only be read. */
+export function makeNotesReadOnly() {
+  byId("table-note").readOnly = true;
+  byId("table-note").placeholder = "No note";
 }

@@ -1,8 +1,6 @@
 import { get } from "./api.js";
 import { byId, setText, toSentence } from "./dom.js";
 
-/** @typedef {import("./state.js").AppState} AppState */
-
 const RING_COLOR = "#ffb000";
 
 /**
@@ -22,7 +20,7 @@ export class SpectrumView {
   /** @type {any} */ #spectrum = null;
   /** @type {HTMLImageElement | null} */ #image = null;
 
-  /** @param {AppState} state */
+  /** @param {{current: number, listName: (id: number) => string}} state the micrograph on screen */
   constructor(state) {
     this.state = state;
     this.dialog = byId("spectrum");

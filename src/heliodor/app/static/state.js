@@ -1,10 +1,9 @@
 import { allowReadingOnly, get, post } from "./api.js";
 import { Emitter } from "./emitter.js";
 import { LabelStore } from "./label_store.js";
+import { MicrographNames } from "./micrograph_names.js";
 import { PickStore } from "./pick_store.js";
 import { SaveQueue } from "./save_queue.js";
-import { shortenNames } from "./short_names.js";
-import { findCommonEnding, findCommonFolder } from "./sorting.js";
 
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
@@ -57,8 +56,7 @@ export class AppState {
   /** Micrographs as the table shows them; null before it was opened. @type {number[] | null} */ tableOrder = null;
   /** A diameter while it is being dragged. @type {number | null} */ draggedDiameter = null;
   /** @type {Map<number, any>} */ #micrographs = new Map();
-  #folderLength = 0;
-  /** Short names for the list. @type {string[]} */ #listNames = [];
+  /** @type {MicrographNames} */ #names;
   #reading = false;
   #outdated = false;
   /** Number of changes on their way to the server that are not in the save queue. */
@@ -91,7 +89,7 @@ export class AppState {
     this.engine = project.engine;
     this.training = project.training;
     this.run = project.run;
-    this.#shortenNames();
+    this.#names = new MicrographNames(rows.name);
     this.saveQueue = new SaveQueue(project.folder);
     this.labels = new LabelStore(this.saveQueue, (id) => this.rows.name[id]);
     this.picks = new PickStore();
@@ -106,30 +104,23 @@ export class AppState {
     else this.saveQueue.restore((name) => this.rows.name.indexOf(name));
   }
 
-  #shortenNames() {
-    const names = this.rows.name;
-    this.#folderLength = findCommonFolder(names).length;
-    const ending = findCommonEnding(names).length;
-    this.#listNames = shortenNames(names.map((name) => name.slice(this.#folderLength, name.length - ending)));
-  }
-
   /** Take over all rows from the server, which may be more than before. @param {Rows} rows */
   setRows(rows) {
     const added = rows.name.length - this.count;
     this.rows = rows;
     if (!added) return;
-    this.#shortenNames();
+    this.#names = new MicrographNames(rows.name);
     this.micrographsAdded.emit(added);
   }
 
   /** Return a micrograph's name without the folders that all names start with. @param {number} id */
   shortName(id) {
-    return this.rows.name[id].slice(this.#folderLength);
+    return this.#names.withoutFolder(id);
   }
 
   /** Return a micrograph's name without most of what all names share. @param {number} id */
   listName(id) {
-    return this.#listNames[id];
+    return this.#names.short(id);
   }
 
   get count() {

@@ -1,7 +1,7 @@
 /** The columns of the table of micrographs. */
 
 /**
- * @typedef {import("./state.js").AppState} AppState
+ * @typedef {import("./micrograph_table.js").TableState} TableState
  * @typedef {{pending: number, width: (number | null)[], height: (number | null)[],
  *   pixel_size: (number | null)[],
  *   columns: {key: string, title: string, unit: string, values: (number | null)[]}[]}} TableData
@@ -40,7 +40,7 @@ function chooseDigits(values) {
  * @param {number} digits
  * @returns {Column}
  */
-function createNumberColumn(key, title, unit, hint, value, digits = 0) {
+export function createNumberColumn(key, title, unit, hint, value, digits = 0) {
   const letters = Math.max(NUMBER_LETTERS, Math.ceil(1.1 * title.length) + (unit ? unit.length + 3 : 0));
   return {
     key, title, unit, hint, value, letters, isText: false,
@@ -52,50 +52,43 @@ function createNumberColumn(key, title, unit, hint, value, digits = 0) {
 }
 
 /**
- * Say what is the matter with a micrograph.
- * @param {AppState} state
- * @param {number} id
+ * @param {string} key
+ * @param {string} title
+ * @param {number} letters
+ * @param {string} hint
+ * @param {(id: number) => string} value
+ * @returns {Column}
  */
-function describeStatus(state, id) {
-  const { rows } = state;
-  if (rows.failed[id]) return "cannot be read";
-  if (rows.excluded[id]) return "excluded";
-  if (rows.done[id]) return "reviewed";
-  return rows.picks[id] === null ? "not picked yet" : "";
+export function createTextColumn(key, title, letters, hint, value) {
+  return { key, title, unit: "", isText: true, letters, hint, value, text: value };
+}
+
+/** @param {{rows: {quality: (number | null)[]}}} state @returns {Column} */
+export function createContaminationColumn(state) {
+  return createNumberColumn("contamination", "Contamination", "%", "Share of the area that is contaminated", (id) => {
+    const quality = state.rows.quality[id];
+    return quality === null ? null : 100 * (1 - quality);
+  }, 1);
 }
 
 /**
  * Return the columns of the table, in order.
- * @param {AppState} state
+ * @param {TableState} state
  * @param {TableData} data
- * @param {Map<number, string[]>} outliers reasons by micrograph
+ * @param {Column[]} own those of this kind of project, after the name
+ * @param {Column[]} [last] those before the note
  * @returns {Column[]}
  */
-export function createColumns(state, data, outliers) {
-  const row = (/** @type {string} */ key) => (/** @type {number} */ id) => /** @type {any} */ (state.rows)[key][id];
+export function createColumns(state, data, own, last = []) {
   const names = state.rows.name.map((_, id) => state.listName(id));
   const longest = Math.max(4, ...names.map((name) => name.length));
-  const text = (
-    /** @type {string} */ key,
-    /** @type {string} */ title,
-    /** @type {number} */ letters,
-    /** @type {string} */ hint,
-    /** @type {(id: number) => string} */ value,
-  ) => ({ key, title, unit: "", isText: true, letters, hint, value, text: value });
   const area = (/** @type {number} */ id) => {
     const [width, height] = [data.width[id] ?? null, data.height[id] ?? null];
     return width === null || height === null ? null : width * height;
   };
   return [
-    text("name", "Name", Math.min(MAX_NAME_LETTERS, longest + 1), "Without what all names share; hold the pointer over it for the whole name", (id) => names[id]),
-    text("status", "Status", 14, "Excluded, reviewed, or not picked yet", (id) => describeStatus(state, id)),
-    createNumberColumn("picks", "Picks", "", "Candidates at or above the threshold", row("picks")),
-    createNumberColumn("particles", "Particles", "", "Estimated number of particles among all candidates; empty where it cannot be estimated", row("particles")),
-    createNumberColumn("labels", "Labels", "", "Particles that you labeled", row("labels")),
-    createNumberColumn("contamination", "Contamination", "%", "Share of the area that is contaminated", (id) => {
-      const quality = state.rows.quality[id];
-      return quality === null ? null : 100 * (1 - quality);
-    }, 1),
+    createTextColumn("name", "Name", Math.min(MAX_NAME_LETTERS, longest + 1), "Without what all names share; hold the pointer over it for the whole name", (id) => names[id]),
+    ...own,
     ...data.columns.map(({ key, title, unit, values }) =>
       createNumberColumn(key, title, unit, "From the list of micrographs that heliodor app was started with", (id) => values[id] ?? null, chooseDigits(values))),
     {
@@ -104,7 +97,7 @@ export function createColumns(state, data, outliers) {
       text: (id) => (area(id) === null ? "" : `${data.width[id]} × ${data.height[id]}`),
     },
     createNumberColumn("pixel_size", "Pixel size", "Å", "Å per pixel", (id) => data.pixel_size[id] ?? null, 3),
-    text("outlier", "Outlier", 34, "Why the micrograph is unlike the others", (id) => (outliers.get(id) ?? []).join("; ")),
-    text("note", "Note", 34, "What you wrote about the micrograph", row("note")),
+    ...last,
+    createTextColumn("note", "Note", 34, "What you wrote about the micrograph", (id) => state.rows.note[id]),
   ];
 }

@@ -1,5 +1,6 @@
 import { Camera } from "./camera.js";
 import { ContaminationEditor } from "./contamination_editor.js";
+import { ParticleContamination } from "./particle_contamination.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Emitter } from "./emitter.js";
 import { LabelEditor } from "./label_editor.js";
@@ -37,7 +38,7 @@ export class Viewer {
     this.image = new TiledImage("viewer", byId("micrograph-image"), this.camera, tiles);
     this.overlay = new Overlay(byId("markers"), this.camera, state);
     this.labelEditor = new LabelEditor(state, this.overlay);
-    this.contaminationEditor = new ContaminationEditor(state);
+    this.contaminationEditor = new ContaminationEditor(state, new ParticleContamination(state));
     this.contaminationEditor.strokeChanged.on(() => {
       this.overlay.stroke = this.contaminationEditor.stroke;
       this.overlay.redraw();

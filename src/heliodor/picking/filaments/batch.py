@@ -24,6 +24,8 @@ from heliodor.data.micrographs.working_images import Failure, check_pixel_size, 
 from heliodor.errors import BadInput
 from heliodor.models.filament_maps import FilamentMaps
 from heliodor.picking.batch import MAX_PARALLEL, InMemoryResults, NothingPicked
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.filaments.contamination import describe_contamination
 from heliodor.picking.filaments.refinement import ScoredAxis
 from heliodor.picking.filaments.settings import FilamentSettings
 from heliodor.picking.filaments.tracer import trace_filaments
@@ -79,6 +81,8 @@ class TracedMicrograph:
     #: Mean density across its sure filaments, see `measure_profile`, and their length in pixels.
     profile: FloatArray
     profile_length_px: float
+    #: Where contamination is; None if the network detects none on any micrograph.
+    contamination: ContaminationMask | None = None
 
     def lengths_angstrom(self) -> FloatArray:
         """Return the length of each candidate, shape (n,)."""
@@ -437,13 +441,16 @@ class MicrographTracer:
     def _trace(self, source: Source, image: Image, size: float) -> TracedMicrograph:
         maps = self.predictor.predict(image, size)
         shape: Shape = (image.shape[0], image.shape[1])
+        path = self.masks.files.get(source.name)
+        masked = None if path is None else _find_masked(path, maps, shape, size)
+        contamination = describe_contamination(
+            maps, masked, shape, size, self.predictor.width_angstrom
+        )
         blocked = None
         if self.bad_areas == "leave-out":
-            path = self.masks.files.get(source.name)
-            if path is None:
+            blocked = masked
+            if masked is None:
                 maps = lower_in_contamination(maps)
-            else:
-                blocked = _find_masked(path, maps, shape, size)
         geometry = self.settings.geometry_px(self.predictor.width_angstrom, size)
         axes = tuple(
             ScoredAxis(np.round(one.axis, AXIS_DECIMALS), np.round(one.scores, SCORE_DECIMALS))
@@ -453,7 +460,7 @@ class MicrographTracer:
         sure = [one.axis for one in axes if one.score >= SURE]
         profile = measure_profile(image, sure, geometry.width_px)
         length = float(sum(measure_length(axis) for axis in sure))
-        return TracedMicrograph(source.name, size, shape, axes, profile, length)
+        return TracedMicrograph(source.name, size, shape, axes, profile, length, contamination)
 
 
 def _find_masked(path: Path, maps: FilamentMaps, shape: Shape, size: float) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.micrographs.working_images import is_plausible_pixel_size
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.filaments.batch import TracedMicrograph
 from heliodor.picking.filaments.refinement import ScoredAxis
 from heliodor.picking.filaments.width import profile_positions
@@ -19,6 +20,7 @@ class FilamentCodec:
 
     def encode(self, result: TracedMicrograph) -> dict[str, Any]:
         """Return the values of a result, ready for JSON."""
+        found = result.contamination
         return {
             "pixel_size_angstrom": result.pixel_size_angstrom,
             "shape": list(result.shape),
@@ -26,6 +28,7 @@ class FilamentCodec:
             "scores": [one.scores.tolist() for one in result.axes],
             "profile": [None if np.isnan(v) else v for v in result.profile.tolist()],
             "profile_length_px": result.profile_length_px,
+            "bad_areas": None if found is None else found.as_dict(),
         }
 
     def decode(self, name: str, values: Mapping[str, Any]) -> TracedMicrograph:
@@ -49,7 +52,9 @@ class FilamentCodec:
             _read_axis(points, scores)
             for points, scores in zip(values["axes"], values["scores"], strict=True)
         )
-        return TracedMicrograph(name, size, (height, width), axes, profile, length)
+        found = values["bad_areas"]
+        contamination = None if found is None else ContaminationMask.from_dict(found)
+        return TracedMicrograph(name, size, (height, width), axes, profile, length, contamination)
 
     def has_decoys(self, result: TracedMicrograph) -> bool:
         """Return that there is nothing left to look for: filaments need no decoys."""

@@ -20,7 +20,7 @@ _FILAMENTS = "Filaments"
 #: Defaults, in widths of the filament.
 GAP_WIDTHS, LEAST_WIDTHS, RADIUS_WIDTHS = 2.0, 3.0, 4.0
 #: Fields of `PickSettings` that mean the same for filaments.
-OF_FILAMENTS: Final = frozenset({"threshold", "bad_areas", "mask"})
+OF_FILAMENTS: Final = frozenset({"threshold", "bad_areas", "bad_area_masks", "mask"})
 #: Why other options are refused, where there is more to say than that they are about particles.
 _INSTEAD: Final = {
     "diameter": "give the width of the filament, --width",

@@ -98,6 +98,9 @@ def train_filaments(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.updates + 1, pct_start=0.2
     )
+    label_weight = recipe.label_weight
+    if any(item.rejected_px for item in items):
+        label_weight = max(label_weight, recipe.rejected_weight)
     each = -(-recipe.updates // recipe.rounds)
     for update in range(recipe.updates):
         if update and update % each == 0:
@@ -106,7 +109,9 @@ def train_filaments(
         fields, lesson = _draw(rng, pupils, side, recipe)
         outputs = network(fields.to(device, memory_format=torch.channels_last)).float().cpu()
         cut = MIRRORED_PX // LATTICE_STEP_PX
-        loss = lesson_loss(outputs[:, :, cut:-cut, cut:-cut], lesson, recipe.label_weight)
+        loss = lesson_loss(
+            outputs[:, :, cut:-cut, cut:-cut], lesson, label_weight, recipe.rejected_weight
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -119,7 +124,9 @@ def train_filaments(
     return FilamentModel(trained, replace(start.card, updates=recipe.updates, seed=recipe.seed))
 
 
-def lesson_loss(outputs: Tensor, lesson: Lesson, label_weight: float) -> Tensor:
+def lesson_loss(
+    outputs: Tensor, lesson: Lesson, label_weight: float, rejected_weight: float = 0.0
+) -> Tensor:
     """Return the loss of fields whose labels are incomplete.
 
     Parameters
@@ -130,15 +137,22 @@ def lesson_loss(outputs: Tensor, lesson: Lesson, label_weight: float) -> Tensor:
         Stacked, at the same points.
     label_weight
         Weight of the points on labels together, over that of all others together.
+    rejected_weight
+        The same of the points on rejected axes.
     """
     said = outputs[:, AXIS]
     each = cross_entropy(said, lesson.axis, lesson.weight, reduction="none")
-    own, rest = lesson.weight * lesson.labeled, lesson.weight * (1.0 - lesson.labeled)
-    on_labels = (each * lesson.labeled).sum() / own.sum().clamp(min=1.0)
-    elsewhere = (each * (1.0 - lesson.labeled)).sum() / rest.sum().clamp(min=1.0)
+
+    def mean(where: Tensor) -> Tensor:
+        """Return the mean over the points of a kind."""
+        return (each * where).sum() / (lesson.weight * where).sum().clamp(min=1.0)
+
+    on_labels, on_rejected = mean(lesson.labeled), mean(lesson.rejected)
+    elsewhere = mean(1.0 - lesson.labeled - lesson.rejected)
     bad = cross_entropy(outputs[:, CONTAMINANT], lesson.contaminant)
     geometry = geometry_losses(outputs, lesson.as_targets(), torch.ones_like(lesson.axis))
-    total = label_weight * on_labels + elsewhere + CONTAMINANT_PART * bad
+    total = label_weight * on_labels + rejected_weight * on_rejected
+    total = total + elsewhere + CONTAMINANT_PART * bad
     return total + ANGLE_PART * geometry["angle"] + OFFSET_PART * geometry["offset"]
 
 
@@ -191,11 +205,16 @@ def _draw(
 ) -> tuple[Tensor, Lesson]:
     """Draw fields, shape (n, 1, side, side), and what to teach about them."""
     lengths = np.array([sum(map(len, own.item.axes_px)) for own in pupils], dtype=float)
+    rejected = np.array([sum(map(len, own.item.rejected_px)) for own in pupils], dtype=float)
     fields, lessons = [], []
     for _ in range(recipe.batch):
-        labeled = rng.random() < recipe.labeled
-        own = pupils[int(rng.choice(len(pupils), p=lengths / lengths.sum() if labeled else None))]
-        corner = _draw_corner(rng, own, side, labeled)
+        marked = lengths if rng.random() < recipe.labeled else None
+        if marked is not None and rejected.any() and rng.random() < recipe.rejected:
+            marked = rejected
+        chosen = None if marked is None else marked / marked.sum()
+        own = pupils[int(rng.choice(len(pupils), p=chosen))]
+        axes = own.item.rejected_px if marked is rejected else own.item.axes_px
+        corner = _draw_corner(rng, own, side, axes if marked is not None else ())
         row, column = (int(first) for first in corner)
         count = (side - 2 * MIRRORED_PX) // LATTICE_STEP_PX
         points = [slice(first // LATTICE_STEP_PX, first // LATTICE_STEP_PX + count)
@@ -209,15 +228,17 @@ def _draw(
     return torch.stack(fields)[:, None], Lesson.stack(lessons)
 
 
-def _draw_corner(rng: np.random.Generator, own: _Pupil, side: int, labeled: bool) -> FloatArray:
-    """Draw the first row and column of a field, on the lattice, so that it shows a label."""
+def _draw_corner(
+    rng: np.random.Generator, own: _Pupil, side: int, shown_px: Sequence[FloatArray]
+) -> FloatArray:
+    """Draw the first row and column of a field, on the lattice, so that it shows an axis."""
     most = np.array([
         max(0, (count_points(length) * LATTICE_STEP_PX + 2 * MIRRORED_PX - side))
         for length in own.item.image.shape
     ])  # fmt: skip
     corner = rng.uniform(0.0, most + 1.0)
-    if labeled:
-        axes = np.concatenate(own.item.axes_px)
+    if shown_px:
+        axes = np.concatenate(shown_px)
         x, y = axes[int(rng.integers(len(axes)))]
         inner = side - 2 * MIRRORED_PX
         corner = np.array([y, x]) - rng.uniform(0.1, 0.9, 2) * inner

@@ -42,8 +42,12 @@ class FilamentRecipe:
     weight_decay: float = 1e-2
     #: Share of the fields that show a label.
     labeled: float = 0.75
+    #: Share of those that show a rejected axis instead, if there are some.
+    rejected: float = 0.35
     #: Weight of all labeled points together over that of all others that count.
     label_weight: float = 0.06
+    #: The same of the points on rejected axes, if there are some; labels then weigh as much.
+    rejected_weight: float = 0.2
     #: Times that what the network says of unlabeled filaments is renewed by what it has learned.
     rounds: int = 2
     seed: int = 0

@@ -3,6 +3,7 @@
 Not all filaments are labeled. Points on labels are positive. Of the others, the network's own
 surest traces are positive too, uncertain points do not count, and the rest keep the probabilities
 that the network gave them: most are background, and for those that are not, it is not told so.
+Points on axes that the user rejected are background, however sure the network is.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ LEAST_WIDTHS = 4.0
 OWN_PX = 8.0
 #: Points beside a label, and not on another axis that the network knows, are background.
 BESIDE_PX = 0.75 * WORKING_WIDTH_PX
+#: Points within this distance of a rejected axis are background, unless the network says that
+#: another filament crosses there: one whose double angle differs by more than that of this cosine.
+REJECTED_PX, SAME_COSINE = 0.5 * WORKING_WIDTH_PX, 0.5
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,20 @@ class LabeledFilaments:
     image: Image
     #: Points (x, y) in working pixels, shape (n, 2) each.
     axes_px: tuple[FloatArray, ...]
+    #: The same of axes that the user rejected: they are not filaments.
+    rejected_px: tuple[FloatArray, ...] = ()
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What the points of a lattice should say; tensors of shape (h, w) and (2, h, w)."""
 
-    #: Probability of an axis, how much it counts, and whether it is on a label (1 or 0).
+    #: Probability of an axis, how much it counts, and whether it is on a label, or on a rejected
+    #: axis (1 or 0).
     axis: Tensor
     weight: Tensor
     labeled: Tensor
+    rejected: Tensor
     #: Distance from the nearest axis of a label or of the network's own sure traces, with its
     #: double angle and the offset to it.
     distance_px: Tensor
@@ -150,22 +158,38 @@ def prepare_lesson(
     )
     probability = np.asarray(expit(slope * outputs[AXIS].astype(np.float64) + shift))
     away = distance > OWN_PX
-    sure = find_sure_points(np.where(away, probability, 0.0))
-    doubted = (probability >= DOUBTED) & away & ~sure
+    rejected = away & _find_rejected(item.rejected_px, outputs, probability)
+    sure = find_sure_points(np.where(away & ~rejected, probability, 0.0))
+    doubted = (probability >= DOUBTED) & away & ~sure & ~rejected
     target = np.where(sure, 1.0, probability)
     weight = np.where(doubted, 0.0, 1.0)
+    target[rejected], weight[rejected] = 0.0, 1.0
     # Beside labels the network is told that there is nothing, as far as it knows of nothing else.
     beside = (distance > NEAR_PX) & (distance <= BESIDE_PX)
     target[beside & (probability < 0.5)] = 0.0
-    weight[beside & ((probability >= 0.5) | doubted)] = 0.0
+    weight[beside & ~rejected & ((probability >= 0.5) | doubted)] = 0.0
     between = (distance > POSITIVE_PX) & (distance <= NEAR_PX)
     target[between], weight[between] = 0.0, 0.3
     on = distance <= POSITIVE_PX
     target[on], weight[on] = 1.0, 1.0
     angles, offsets = _fill_from_network(outputs, sure & ~on, angle, offset)
     near = np.where(sure & ~on, 0.0, distance)
-    values = (target, weight, on, near, angles, offsets, contaminant)
+    values = (target, weight, on, rejected, near, angles, offsets, contaminant)
     return Lesson(*(torch.from_numpy(np.asarray(value, np.float32)) for value in values))
+
+
+def _find_rejected(
+    axes_px: Sequence[FloatArray], outputs: Image, probability: FloatArray
+) -> NDArray[np.bool_]:
+    """Return the points on rejected axes, except where another filament crosses them."""
+    shape = (probability.shape[0], probability.shape[1])
+    if not axes_px:
+        return np.zeros(shape, bool)
+    distance, angle, _ = measure_targets(axes_px, LATTICE_FIRST_PX, LATTICE_STEP_PX, shape)
+    own = outputs[ANGLE]
+    cosine = (own * angle).sum(axis=0) / np.maximum(np.hypot(*own), 1e-6)
+    crossed = (probability >= DOUBTED) & (cosine < SAME_COSINE)
+    return np.asarray((distance <= REJECTED_PX) & ~crossed)
 
 
 def _fill_from_network(

@@ -191,6 +191,8 @@ CHANGES = [
     ("/api/filaments/train", {}),
     ("/api/filaments/cancel", {}),
     ("/api/filaments/export", {"format": "box"}),
+    ("/api/filaments/command", {}),
+    ("/api/filaments/submit", {}),
 ]
 
 

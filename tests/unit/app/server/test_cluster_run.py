@@ -7,10 +7,14 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from heliodor.app.server.cluster_run import COMMAND, ClusterRun
-from helpers.app import AppVisit, open_app
+from heliodor.data.filaments.filament import Filament, Filaments
+from heliodor.data.filaments.writers import render_filaments
+from heliodor.picking.contamination import ContaminationMask
+from helpers.app import PIXEL_SIZE, AppVisit, open_app
 from helpers.fake_slurm import HOLD, write_slurm
 
 #: Does as `heliodor pick --cluster slurm` and `heliodor status` do; keeps its arguments.
@@ -47,7 +51,7 @@ def command(tmp_path: Path) -> list[str]:
 def use_cluster(visit: AppVisit, command: list[str], is_configured: bool = True) -> ClusterRun:
     state = visit.state
     state.cluster_run = ClusterRun(
-        state.project.folder, state.batch_run, is_configured, state.activity.write, command
+        state.project.folder, is_configured, state.activity.write, command
     )
     return state.cluster_run
 
@@ -139,6 +143,56 @@ def test_the_command_line_says_whether_a_cluster_is_configured(
     assert _is_cluster_configured()
     (tmp_path / "site.toml").write_text("[cluster]\npartitions = 'gpu'\n")
     assert not _is_cluster_configured()  # the file is wrong, which must not keep the app from it
+
+
+def test_filaments_are_traced_on_the_cluster_with_what_the_page_shows(
+    tmp_path: Path, command: list[str]
+) -> None:
+    with open_app(tmp_path, diameter=None, filament_width=80.0) as visit:
+        run = use_cluster(visit, command)
+        visit.post("/api/micrographs/1/excluded", excluded=True)
+        visit.post("/api/micrographs/2/contamination", ignore=True)
+        copied = visit.post("/api/filaments/command", threshold=0.5, min_length=300.0)["command"]
+        status = visit.post("/api/filaments/submit", 202, threshold=0.5, min_length=300.0)
+        folder = tmp_path / "project/cluster_picks"
+        assert (status["state"], status["active"]) == ("submitted", True)
+        assert run.status() == status
+        pick = calls(tmp_path)[0]
+        assert all(word in copied for word in pick)
+        for words in (
+            ["pick", "--filaments", "--report"], ["-o", str(folder)], ["--cluster", "slurm"],
+            ["--width", "80.0"], ["--threshold=0.5"], ["--min-length", "300.0"],
+            ["--mask", str(folder / "masks")], ["--bad-area-masks"],
+        ):  # fmt: skip
+            places = [n for n, word in enumerate(pick) if word == words[0]]
+            assert any(pick[n : n + len(words)] == words for n in places), words
+        assert (folder / "excluded.txt").read_text().splitlines() == [visit.state.name(1)]
+        assert "have not ended" in visit.post("/api/filaments/submit", 409)["error"]
+        # What the cluster has traced is shown, with the contamination that was detected.
+        name, source = visit.state.name(0), visit.state.sources[0]
+        mask = folder / "bad_areas" / f"{source.output_stem}.png"
+        mask.parent.mkdir(parents=True)
+        ContaminationMask(np.ones((3, 4), bool), 200.0 * PIXEL_SIZE, 1.0).write(mask)
+        axis = np.linspace((100.0, 100.0), (600.0, 100.0), 9)
+        table = Filaments((name,), (Filament(name, axis, 1, 80.0),), {name: PIXEL_SIZE})
+        (folder / "filaments.star").write_text(render_filaments(table))
+        assert visit.get("/api/filaments")["traced"] == [1, 0, 0]
+        assert visit.get("/api/micrographs")["quality"] == [0.0, None, None]
+        made = visit.post("/api/filaments/export", format="filaments")
+        assert (made["filaments"], made["micrographs"]) == (1, 1)
+
+
+def test_filaments_are_not_submitted_without_a_configured_cluster(
+    tmp_path: Path, command: list[str]
+) -> None:
+    with open_app(tmp_path, diameter=None, filament_width=80.0) as visit:
+        use_cluster(visit, command, is_configured=False)
+        assert "heliodor.toml" in visit.post("/api/filaments/submit", 409)["error"]
+        assert not (tmp_path / "calls").exists()
+    other = tmp_path / "particles"
+    other.mkdir()
+    with open_app(other) as visit:
+        assert "project of particles" in visit.post("/api/filaments/submit", 409)["error"]
 
 
 @pytest.mark.slow

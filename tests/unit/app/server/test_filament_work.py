@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from heliodor.data.filaments.filament import Filament, Filaments
 from heliodor.data.filaments.readers import read_filaments
 from heliodor.data.filaments.writers import render_filaments
 from heliodor.errors import BadInput
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.user_masks import read_mask
 from helpers.app import PIXEL_SIZE, AppVisit, open_app
 from helpers.cli import call
 
@@ -35,9 +38,14 @@ if (here / "fail").exists():
     sys.exit("heliodor: it cannot be done")
 if words[0] == "pick":
     (out / ".picking.jsonl").write_text('{"micrograph": "a"}\\n')
+    if (here / "bad_areas").exists():
+        shutil.copytree(here / "bad_areas", out / "bad_areas", dirs_exist_ok=True)
     shutil.copy(here / "traced.star", out / ".new")
     (out / ".new").rename(out / "filaments.star")
 else:
+    shutil.copy(words[words.index("--labels") + 1], out.parent / "learned.star")
+    if "--negatives" in words:
+        shutil.copy(words[words.index("--negatives") + 1], out.parent / "rejected.star")
     (out / "model.safetensors").write_text("model")
     (out / "run.json").write_text("{}")
 """
@@ -53,7 +61,9 @@ def visit(tmp_path: Path) -> Iterator[AppVisit]:
     with open_app(tmp_path, diameter=None, filament_width=WIDTH) as opened:
         state = opened.state
         command = [sys.executable, str(tmp_path / "stand_in.py")]
-        state.filaments = FilamentWork(state.project, state.tiles, 1, command=command)
+        state.filaments = FilamentWork(
+            state.project, state.tiles, state.masks, 1, command=command, touch=state.touch
+        )
         names = [state.name(n) for n in range(3)]
         found = [
             Filament(names[micrograph], line(100.0 * n), n, WIDTH, np.full(9, 2.0))
@@ -89,7 +99,10 @@ def test_the_page_is_that_of_filaments(visit: AppVisit) -> None:
     assert (said["width"], said["model"], said["traced"]) == (WIDTH, 0, None)
     assert [one["name"] for one in said["formats"]][:3] == ["star", "start-end", "filaments"]
     shown = visit.get("/api/micrographs/0/filaments")
-    assert shown == {"labels": [], "rejected": [], "traced": None, "width_px": WIDTH / PIXEL_SIZE}
+    assert shown == {
+        "labels": [], "rejected": [], "traced": None, "width_px": WIDTH / PIXEL_SIZE,
+        "contamination": None,
+    }  # fmt: skip
 
 
 def test_filaments_are_drawn_rejected_and_removed(visit: AppVisit) -> None:
@@ -149,12 +162,101 @@ def test_exports_have_what_was_drawn_and_what_is_left_of_the_traced(visit: AppVi
         assert len(read_filaments(made["path"])) == 2, one
         assert Path(made["path"]).is_relative_to(project / "export")
     assert visit.post("/api/filaments/export", 400, format="csv")["error"].startswith("format")
-    # What is excluded is not traced.
+    # What is excluded is not traced, and neither are micrographs that have arrived since.
+    shutil.copy(visit.state.sources[0].path, visit.state.sources[0].path.with_name("new.mrc"))
     visit.post("/api/filaments/trace", threshold=0.5, min_length=300.0)
     wait(visit)
     said = (project / "run.log").read_text().splitlines()[0]
     for words in ("--threshold=0.5", "--min-length 300.0", f"--width {WIDTH}", "--exclude"):
         assert words in said
+    left_out = (project / "traced/excluded.txt").read_text().splitlines()
+    assert [Path(name).name for name in left_out] == ["mic 1.mrc", "new.mrc"]
+
+
+def test_the_table_has_the_filaments_of_each_micrograph(visit: AppVisit) -> None:
+    found = visit.get("/api/filaments")
+    assert (found["traced"], found["length"]) == (None, None)
+    visit.post("/api/filaments/trace")
+    found = wait(visit)
+    assert found["traced"] == [3, 3, 0]
+    assert found["length"] == pytest.approx([3 * 500 * PIXEL_SIZE] * 2 + [0.0])
+    visit.post(
+        "/api/micrographs/0/filaments", add=[new(5, "label", 104.0), new(6, "rejected", 200.0)]
+    )
+    visit.post("/api/micrographs/1/note", note="thick ice")
+    found = visit.get("/api/filaments")
+    assert (found["traced"], found["labels"], found["rejected"]) == (
+        [1, 3, 0], [1, 0, 0], [1, 0, 0],
+    )  # fmt: skip
+    assert found["length"] == pytest.approx([500 * PIXEL_SIZE, 1500 * PIXEL_SIZE, 0.0])
+    assert found["revision"] == visit.get("/api/micrographs")["revision"]
+    assert visit.get("/api/micrographs")["note"] == ["", "thick ice", ""]
+    # One that cannot be read any more does not hide the others.
+    visit.state.sources[1].path.write_bytes(b"damaged")
+    assert visit.state.filaments is not None
+    labels = visit.state.filaments.labels
+    labels.change(visit.state.name(1), {5: ("label", line(104.0))}, [])
+    found = visit.get("/api/filaments")
+    assert (found["traced"], found["length"][1:]) == ([1, None, 0], [None, 0.0])
+
+
+def test_the_table_and_the_power_spectrum_are_those_of_particles(visit: AppVisit) -> None:
+    visit.get("/api/table")
+    assert len(visit.get("/api/micrographs/0/spectrum")["image"]) > 1000
+    page = visit.client.get("/").text
+    script = visit.client.get("/static/filament_main.js").text
+    for name in ("table-filter", "table-rows", "table-note", "spectrum-rings"):
+        assert f'id="{name}"' in page
+    for module in ("micrograph_table.js", "spectrum_view.js"):
+        assert f'from "./{module}"' in script
+
+
+def test_tracing_shows_contamination_and_honors_what_was_painted(
+    visit: AppVisit, tmp_path: Path
+) -> None:
+    stem = visit.state.sources[0].output_stem
+    detected = tmp_path / f"bad_areas/{stem}.png"
+    detected.parent.mkdir(parents=True)
+    ContaminationMask(np.ones((3, 4), bool), 200.0 * PIXEL_SIZE, 1.0).write(detected)
+    visit.post("/api/filaments/trace")
+    revision = wait(visit)["revision"]
+    project = visit.state.project.folder
+    said = (project / "run.log").read_text().splitlines()[0]
+    assert "--bad-area-masks" in said
+    assert "--mask" not in said
+    assert visit.get("/api/micrographs")["quality"] == [0.0, None, None]
+    assert visit.get("/api/micrographs/0/filaments")["contamination"]["rows"] == 3
+    visit.post("/api/micrographs/0/contamination", ignore=True)
+    assert visit.get("/api/filaments")["revision"] > revision
+    visit.post("/api/filaments/trace")
+    wait(visit)
+    said = (project / "run.log").read_text().splitlines()[0]
+    assert f"--mask {project / 'traced/masks'}" in said
+    assert not read_mask(project / f"traced/masks/{stem}.png")[0].any()
+    assert visit.get("/api/micrographs/0/filaments")["contamination"]["rows"] == 3
+
+
+def test_only_micrographs_that_are_not_excluded_are_learned_from(visit: AppVisit) -> None:
+    for number in (0, 1):
+        visit.post(f"/api/micrographs/{number}/filaments", add=[new(5, "label", 104.0)])
+    visit.post("/api/micrographs/0/excluded", excluded=True)
+    visit.post("/api/filaments/train")
+    wait(visit)
+    folder = visit.state.project.folder
+    learned = read_filaments(folder / "models/learned.star")
+    assert learned.micrographs == (visit.state.name(1),)
+    assert "--negatives" not in (folder / "run.log").read_text()
+    # What was rejected on them is learned as well, on those without labels too.
+    for number in (0, 1, 2):
+        add = [new(6, "rejected", 200.0 + 50 * number)]
+        visit.post(f"/api/micrographs/{number}/filaments", add=add)
+    visit.post("/api/filaments/train")
+    wait(visit)
+    rejected = read_filaments(folder / "models/rejected.star")
+    assert [one.axis_px[0, 1] for one in rejected] == [250.0, 300.0]
+    assert rejected.micrographs == (visit.state.name(1), visit.state.name(2))
+    visit.post("/api/micrographs/1/excluded", excluded=True)
+    assert "not excluded" in visit.post("/api/filaments/train", 409)["error"]
 
 
 def test_a_trained_model_is_kept_and_used(visit: AppVisit) -> None:
@@ -165,7 +267,7 @@ def test_a_trained_model_is_kept_and_used(visit: AppVisit) -> None:
     project = visit.state.project
     assert project.model_file(1).read_text() == "model"
     assert sorted(path.name for path in (project.folder / "models").iterdir()) == [
-        "0001.json", "0001.safetensors",
+        "0001.json", "0001.safetensors", "learned.star",
     ]  # fmt: skip
     visit.post("/api/filaments/trace")
     wait(visit)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,3 +65,37 @@ def test_training_needs_a_label() -> None:
     item = LabeledFilaments("a", np.zeros((64, 64), np.float32), ())
     with pytest.raises(ValueError, match="needs a labeled filament"):
         train_filaments(random_filament_model(), [item])
+
+
+def marked(seed: int, rejects: bool) -> LabeledFilaments:
+    """Return noise with a line that is labeled, and a brighter one that may be rejected."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(128, 128)).astype(np.float32)
+    columns, rows = np.meshgrid(np.arange(128), np.arange(128))
+    y = np.arange(0.0, 127.0, 0.5)
+    axes = [np.column_stack([place + 0.1 * y, y]) for place in (35.0, 85.0)]
+    for place, height in ((35.0, 2.0), (85.0, 5.0)):
+        image += height * (np.abs(columns - place - 0.1 * rows) < 5.0)
+    return LabeledFilaments(str(seed), image, (axes[0],), (axes[1],) if rejects else ())
+
+
+def test_what_was_rejected_is_found_no_longer_and_labels_still_are() -> None:
+    start = load_filament_model_or_general(None)
+
+    def scores(rejects: bool) -> tuple[float, float]:
+        """Return the scores on the labeled line and on the other of a new micrograph."""
+        only_rejected = replace(marked(3, rejects), axes_px=())
+        recipe = replace(RECIPE, rejected_weight=0.3)
+        trained = train_filaments(start, [marked(1, rejects), only_rejected], recipe)
+        item = marked(2, True)
+        found = apply_network(trained.network, item.image)[AXIS]
+        label, rejected = (
+            float(np.median(found[measure_targets(axes, 1.5, 4.0, (32, 32))[0] <= 2.0]))
+            for axes in (item.axes_px, item.rejected_px)
+        )
+        return label, rejected
+
+    (label, false), (label_with, false_with) = scores(False), scores(True)
+    assert false > 2.0
+    assert false_with < false - 2.5
+    assert min(label, label_with) > 0.0

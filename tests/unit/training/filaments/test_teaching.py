@@ -82,3 +82,51 @@ def test_a_lesson_turns_with_its_field() -> None:
     part = Lesson.stack([found, turned]).crop(slice(3, 9), slice(0, 4))
     assert part.offset_px.shape == (2, 2, 6, 4)
     assert part.as_targets().blocked.shape == (2, 6, 4)
+
+
+def reject(*axes: np.ndarray, crossed: bool = False) -> tuple[Lesson, Lesson, np.ndarray]:
+    """Return the lessons without and with rejected axes, and where points are."""
+    outputs = np.full((6, POINTS, POINTS), -7.0, np.float32)
+    outputs[1:5] = 0.0
+    at = 1.5 + 4.0 * np.arange(POINTS)
+    near = np.abs(at - KNOWN) <= 2.0
+    outputs[AXIS, near], outputs[1, near] = 4.0, 0.7
+    if crossed:  # by another one that the network knows, along y
+        outputs[AXIS, :, near], outputs[1, :, near] = 4.0, -0.7
+    image, bad = np.zeros((SIDE, SIDE), np.float32), expit(outputs[CONTAMINANT])
+    before, after = (
+        prepare_lesson(LabeledFilaments("a", image, (line(LABELED),), own), outputs, 1.0, 0.0, bad)
+        for own in ((), axes)
+    )
+    return before, after, at
+
+
+def test_rejected_axes_are_background_however_sure_the_network_is() -> None:
+    before, after, y = reject(line(KNOWN))
+    own = torch.from_numpy(np.abs(y - KNOWN) <= 2.0)
+    assert (before.axis[own] == 1.0).all()
+    near = torch.from_numpy(np.abs(y - KNOWN) <= 6.0)
+    assert (after.axis[near] == 0.0).all()
+    assert (after.weight[near] == 1.0).all()
+    assert torch.equal(after.rejected.sum(dim=1) > 0, near)
+    assert before.rejected.sum() == 0.0
+    # No angle is taught there, and all else stays the same.
+    assert torch.isinf(after.distance_px[near]).all() or (after.distance_px[near] > 20.0).all()
+    far = ~near
+    for name in ("axis", "weight", "labeled"):
+        assert torch.equal(getattr(after, name)[far], getattr(before, name)[far])
+
+
+def test_labels_and_filaments_that_cross_what_was_rejected_stay_positive() -> None:
+    before, after, _ = reject(line(LABELED + 3.0))
+    assert torch.equal(after.axis, before.axis)
+    assert torch.equal(after.labeled, before.labeled)
+    before, after, at = reject(line(KNOWN), crossed=True)
+    own = torch.from_numpy(np.abs(at - KNOWN) <= 2.0)
+    column = after.axis[:, own]
+    # The filament along y is still taught beyond the rejected one, and where they cross.
+    assert (column[torch.from_numpy(at > KNOWN + 8.0)] == 1.0).all()
+    crossing = after.axis[own][:, own]
+    assert (crossing == 1.0).all() or (after.weight[own][:, own] == 0.0).all()
+    beside = torch.from_numpy(np.abs(at - KNOWN) > 8.0)
+    assert (after.axis[own][:, beside] == 0.0).all()

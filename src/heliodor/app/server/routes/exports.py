@@ -104,7 +104,8 @@ class ExportRoutes(Endpoints):
     async def submit(self, request: Request) -> Response:
         """POST /api/run/submit: submit jobs that pick all micrographs; returns their status."""
         await read_body(request, Body)
-        status = await asyncio.to_thread(self.context.state.cluster_run.submit)
+        state = self.context.state
+        status = await asyncio.to_thread(state.cluster_run.submit, state.batch_run.cluster_words)
         return JSONResponse(status, 202)
 
     async def cluster(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from heliodor.app.server.batch_run import write_command
 from heliodor.app.server.endpoints import MICROGRAPH_PATH, NOW, Endpoints
 from heliodor.app.server.filament_labels import MAX_PER_MICROGRAPH
 from heliodor.app.server.filament_work import FilamentWork, list_filament_formats
@@ -62,6 +63,8 @@ class FilamentRoutes(Endpoints):
             Route("/api/filaments/train", self.train, methods=["POST"]),
             Route("/api/filaments/cancel", self.cancel, methods=["POST"]),
             Route("/api/filaments/export", self.export, methods=["POST"]),
+            Route("/api/filaments/command", self.command, methods=["POST"]),
+            Route("/api/filaments/submit", self.submit, methods=["POST"]),
         ]
 
     @property
@@ -98,8 +101,10 @@ class FilamentRoutes(Endpoints):
     async def summary(self, request: Request) -> Response:
         """GET /api/filaments: the numbers of filaments, the formats, and what is running."""
         work = self._work
+        # With the revision from before: what changes meanwhile is asked for again.
+        revision = self.context.state.revision
         summary = await self.context.run_in_pool(work.summarize, NOW)
-        return JSONResponse({**summary, "formats": list_filament_formats()})
+        return JSONResponse({**summary, "revision": revision, "formats": list_filament_formats()})
 
     async def trace(self, request: Request) -> Response:
         """POST /api/filaments/trace: trace all micrographs."""
@@ -134,3 +139,19 @@ class FilamentRoutes(Endpoints):
                 "micrographs": made.micrographs,
             }
         )
+
+    async def command(self, request: Request) -> Response:
+        """POST /api/filaments/command: a command line that traces all on a cluster."""
+        work, body = self._work, await read_body(request, _TraceBody)
+        words = await asyncio.to_thread(work.cluster_words, body.threshold, body.min_length)
+        return JSONResponse({"command": write_command(words)})
+
+    async def submit(self, request: Request) -> Response:
+        """POST /api/filaments/submit: submit jobs that trace all; returns their status."""
+        work, body = self._work, await read_body(request, _TraceBody)
+        run = self.context.state.cluster_run
+
+        def make_words() -> list[str]:
+            return work.cluster_words(body.threshold, body.min_length)
+
+        return JSONResponse(await asyncio.to_thread(run.submit, make_words), 202)
