@@ -283,7 +283,7 @@ def test_a_training_ends_where_the_project_cannot_be_written(visit: AppVisit) ->
     settings.mkdir()
     visit.post("/api/filaments/train")
     says = wait(visit, "failed")["job"]["says"]
-    assert "the model cannot be kept" in says
+    assert "the result cannot be kept" in says
     assert "project.json cannot be written" in says
 
 
