@@ -249,11 +249,14 @@ class Session:
             own = prediction.candidates
             assert own.record is not None
             found = replace(own, record=replace(own.record, decoys=decoys))
-            write_candidates(self.project.project / "scores" / f"{i}.npz", found)
         except Exception as error:
             console.show_error(_describe_error("estimating the threshold", error))
             self._send_threshold(self.running_threshold.fail(i))
             return
+        try:
+            write_candidates(self.project.project / "scores" / f"{i}.npz", found)
+        except Exception as error:  # as where the disk is full: the next session searches again
+            console.show_error(_describe_error("saving the decoys", error))
         self._add_to_threshold(i, found)
 
     def _add_to_threshold(self, i: int, found: Candidates, provisional: bool = True) -> None:
