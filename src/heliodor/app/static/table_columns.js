@@ -58,7 +58,7 @@ function createNumberColumn(key, title, unit, hint, value, digits = 0) {
  */
 function describeStatus(state, id) {
   const { rows } = state;
-  if (rows.failed[id]) return "failed";
+  if (rows.failed[id]) return "cannot be read";
   if (rows.excluded[id]) return "excluded";
   if (rows.done[id]) return "reviewed";
   return rows.picks[id] === null ? "not picked yet" : "";
