@@ -2,8 +2,8 @@
 
 ``python fake_engine.py FILE.json``: the file sets what it does differently, and is read before
 each piece of work: {"die_on": [ids], "die_training": true, "hold": [ids], "hold_training": true,
-"refuse": sentence, "fail": [ids], "shut": sentence}. On hold it waits until the file changes, or
-the training is canceled.
+"refuse": sentence, "fail": [ids], "full": [ids], "shut": sentence}. On hold it waits until the
+file changes, or the training is canceled; "full" are those whose results cannot be written.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ class Engine:
             os.kill(os.getpid(), signal.SIGKILL)
         if number in (self.override("fail") or []):
             say(event="failed", id=number, says=f"micrograph {number} is no good")
+            return
+        if number in (self.override("full") or []):
+            say(event="failed", id=number, says=f"{number}.npz cannot be written", temporary=True)
             return
         path = Path(self.opened["micrographs"][number]["path"])
         stamp = stamp_file(path)

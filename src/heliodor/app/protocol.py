@@ -155,6 +155,9 @@ class FailedEvent(_Event):
     event: Literal["failed"] = "failed"
     id: int | None
     says: str
+    #: Whether the micrograph itself can be used: its results could not be written, for example,
+    #: or memory was short.
+    temporary: bool = False
 
 
 class ThresholdEvent(_Event):

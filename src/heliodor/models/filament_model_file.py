@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from heliodor.models.filament_unet import FilamentNetwork, check_width, tensor_s
 from heliodor.models.model_file import (
     FILAMENT_FORMAT,
     MODEL_FORMAT,
+    check_model_path,
     fill_network,
     fingerprint_network,
     open_model_file,
@@ -106,11 +106,7 @@ def load_filament_model(path: str | Path) -> FilamentModel:
         fit its card.
     """
     path = Path(path)
-    if not os.path.isfile(path):  # also for names that are too long
-        raise BadInput(
-            f"the model {path} does not exist; use the model.safetensors that"
-            " heliodor train --filaments writes"
-        )
+    check_model_path(path, "heliodor train --filaments")
     with open_model_file(path) as file:
         metadata = file.metadata() or {}
         if FILAMENT_FORMAT not in metadata:

@@ -213,6 +213,24 @@ def fill_network(
         raise BadInput(f"the weights in {path} are not finite; train the model again")
 
 
+def check_model_path(path: Path, writer: str) -> None:
+    """Refuse a model that is not a file.
+
+    Parameters
+    ----------
+    writer
+        What writes such models, for the message.
+
+    Raises
+    ------
+    BadInput
+        If it is missing, or a folder or something else that is not a regular file.
+    """
+    if not os.path.isfile(path):  # also for names that are too long
+        what = "is not a file" if os.path.exists(path) else "does not exist"
+        raise BadInput(f"the model {path} {what}; use the model.safetensors that {writer} writes")
+
+
 def load_model(path: str | Path) -> Model:
     """Read a model written by `save_model`.
 
@@ -222,10 +240,7 @@ def load_model(path: str | Path) -> Model:
         If the file is missing, damaged, not a heliodor model, or its weights do not fit its card.
     """
     path = Path(path)
-    if not os.path.isfile(path):  # also for names that are too long
-        raise BadInput(
-            f"the model {path} does not exist; use the model.safetensors that training writes"
-        )
+    check_model_path(path, "training")
     with open_model_file(path) as file:
         metadata = file.metadata() or {}
         if FILAMENT_FORMAT in metadata:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from heliodor.errors import escape_controls
 
@@ -109,7 +109,36 @@ def _terminal() -> Console:
     """Return the terminal, which a progress bar and messages share."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(file=_StandardError())  # type: ignore[arg-type]  # what it uses is there
+
+
+class _StandardError:
+    """Standard error for a progress bar, which goes on where the terminal is gone."""
+
+    @property
+    def _stream(self) -> TextIO:
+        # While it shows a bar, rich has a stream of its own there.
+        stream: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+        return stream
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 #: What stands for characters that a terminal without UTF-8 cannot show.
@@ -284,7 +313,7 @@ def _progress_lines(what: str, style: ProgressStyle) -> Callable[[int, int], Non
             numbers = {"done": done, "total": total, "seconds": round(spent, 1)}
             rest = None if left is None else round(left, 1)
             line = _as_json("progress", what=what, **numbers, seconds_left=rest)
-            print(line, file=sys.stderr, flush=True)
+            show_error(line)
         if share - shown >= 0.1 or done == total:
             shown = share
             remaining = "" if left is None or done == total else f", about {left:.0f} s left"

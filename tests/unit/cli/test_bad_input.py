@@ -319,7 +319,7 @@ BAD_MODELS = {
     "foreign.safetensors": "not a heliodor model",
     "damaged.safetensors": "conv32",
     "good.mrc": "damaged model file",
-    "empty_folder": "does not exist",
+    "empty_folder": "is not a file",
 }
 
 

@@ -209,7 +209,7 @@ def test_a_card_with_a_later_programs_fields_is_read(tmp_path: Path) -> None:
 
 def test_missing_files(tmp_path: Path) -> None:
     refuses(tmp_path / "nothing.safetensors", "does not exist")
-    refuses(tmp_path, "does not exist")
+    refuses(tmp_path, "is not a file")
 
 
 def test_truncated_files(saved: Path, tmp_path: Path) -> None:

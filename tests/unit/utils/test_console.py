@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,40 @@ def test_progress_is_ten_lines_or_so_in_a_file(capfd: pytest.CaptureFixture[str]
     lines = capfd.readouterr().err.splitlines()
     assert 8 <= len(lines) <= 12
     assert lines[-1].startswith("picking: 1000 of 1000")
+
+
+#: Shows progress, and waits in the middle until there is a file.
+_PROGRESS = """
+import sys, time
+from pathlib import Path
+from heliodor.utils.console import progress, show_messages
+show_messages(style=sys.argv[2])
+with progress("picking") as tell:
+    tell(1, 3)
+    while not Path(sys.argv[1], "gone").exists():
+        time.sleep(0.01)
+    tell(3, 3)
+Path(sys.argv[1], "done").touch()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such terminals")
+@pytest.mark.parametrize("style", ["auto", "lines", "json"])
+def test_progress_goes_on_where_the_terminal_is_gone(tmp_path: Path, style: str) -> None:
+    here, there = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRESS, str(tmp_path), style],
+        stdin=there, stdout=there, stderr=there, start_new_session=True,
+        env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(there)
+    shown = b""
+    while b"picking" not in shown:
+        shown += os.read(here, 4096)
+    os.close(here)
+    (tmp_path / "gone").touch()
+    process.wait(60)
+    assert (tmp_path / "done").exists()
 
 
 def test_nobody_is_shown_what_nobody_asked_for() -> None:

@@ -214,18 +214,27 @@ class Session:
             return
         try:
             prediction = self._predict(i)
+        except Exception as error:
+            self._send_failure(i, error, _is_out_of_memory(error))
+            return
+        try:
             preview = folder / "previews" / f"{i}.jpg"
             write_preview(preview, prediction.normalized, prediction.candidates.stamp)
             write_candidates(table, prediction.candidates)
-        except Exception as error:
-            self.events.send(FailedEvent(id=i, says=_describe_error(self.sources[i].name, error)))
-            self._send_threshold(self.running_threshold.fail(i))
+        except Exception as error:  # as where the disk is full
+            self._send_failure(i, error, isinstance(error, BadInput) or _is_out_of_memory(error))
             return
         self._scored.add(i)
         seconds = time.perf_counter() - started
         self.events.send(ScoredEvent(id=i, number=self.number, seconds=seconds))
         if self.running_threshold.claim(i):
             self._search_decoys(i, prediction)
+
+    def _send_failure(self, i: int, error: Exception, temporary: bool) -> None:
+        """Send why a micrograph was not scored."""
+        says = _describe_error(self.sources[i].name, error)
+        self.events.send(FailedEvent(id=i, says=says, temporary=temporary))
+        self._send_threshold(self.running_threshold.fail(i))
 
     def _predict(self, i: int) -> Prediction:
         image = self.images.get(self.sources[i])
@@ -240,11 +249,14 @@ class Session:
             own = prediction.candidates
             assert own.record is not None
             found = replace(own, record=replace(own.record, decoys=decoys))
-            write_candidates(self.project.project / "scores" / f"{i}.npz", found)
         except Exception as error:
             console.show_error(_describe_error("estimating the threshold", error))
             self._send_threshold(self.running_threshold.fail(i))
             return
+        try:
+            write_candidates(self.project.project / "scores" / f"{i}.npz", found)
+        except Exception as error:  # as where the disk is full: the next session searches again
+            console.show_error(_describe_error("saving the decoys", error))
         self._add_to_threshold(i, found)
 
     def _add_to_threshold(self, i: int, found: Candidates, provisional: bool = True) -> None:
@@ -334,9 +346,13 @@ def _describe_error(what: str, error: Exception) -> str:
         return str(error)
     with suppress(OSError):  # the disk of the log may be full
         traceback.print_exception(error, file=sys.stderr)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if _is_out_of_memory(error):
         return f"not enough memory for {what}; close other programs or use fewer threads"
     return f"{what} failed ({type(error).__name__}: {error})"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _add_validation(

@@ -27,6 +27,8 @@ _MAX_LINE = 2**24
 STOP_SECONDS = 3.0
 #: An engine that ends more often than this within so many seconds is not restarted.
 MAX_FAILURES, FAILURE_WINDOW = 5, 600.0
+#: Seconds after which a micrograph is tried again whose failure was a temporary one.
+RETRY_SECONDS = 60.0
 
 
 class EngineClient:
@@ -143,35 +145,70 @@ def _open_log(path: Path) -> FileIO:
 
 
 class EngineFailures:
-    """Counts the crashes of the engine; the caller holds the lock."""
+    """The crashes of the engine, and micrographs that failed; the caller holds the lock.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clock
+        Seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._exit_times: list[float] = []
         #: Micrographs that were being scored when the engine crashed, once.
         self._suspects: set[int] = set()
-        #: Micrographs that are not scored: they cannot be read, or crashed the engine twice.
-        self.skipped: set[int] = set()
+        #: Micrographs that are not scored: they cannot be read, or crashed the engine twice; and
+        #: the version of the file that did, empty if it was missing.
+        self.skipped: dict[int, str] = {}
+        #: Micrographs that could be scored, as when there is room on the disk again.
+        self.postponed: set[int] = set()
+        self._retry_at = 0.0
 
     def record_exit(self) -> int:
         """Record that the engine ended, and return how often it did lately."""
-        now = time.monotonic()
+        now = self._clock()
         self._exit_times = [t for t in self._exit_times if now - t < FAILURE_WINDOW] + [now]
         return len(self._exit_times)
 
-    def record_suspect(self, number: int) -> bool:
-        """Record the micrograph being scored at a crash; return whether it is the second time."""
+    def record_suspect(self, number: int, stamp: str) -> bool:
+        """Record the micrograph being scored at a crash; return whether it is the second time.
+
+        Parameters
+        ----------
+        stamp
+            The version of its file.
+        """
         twice = number in self._suspects
         if twice:
-            self.skipped.add(number)
+            self.skipped[number] = stamp
         self._suspects.add(number)
         return twice
 
-    def clear_suspect(self, number: int) -> None:
-        """Record that a micrograph was scored."""
+    def postpone(self, number: int) -> None:
+        """Record that a micrograph failed for a reason that may be gone later."""
+        self.postponed.add(number)
+        self._retry_at = self._clock() + RETRY_SECONDS
+
+    def take_due(self) -> int | None:
+        """Return a postponed micrograph that is to be tried now, once; None if there is none.
+
+        One shows whether the others would succeed too.
+        """
+        if not self.postponed or self._clock() < self._retry_at:
+            return None
+        self._retry_at = self._clock() + RETRY_SECONDS
+        return min(self.postponed)
+
+    def forget(self, number: int) -> None:
+        """Forget that a micrograph failed."""
         self._suspects.discard(number)
+        self.postponed.discard(number)
+        self.skipped.pop(number, None)
 
     def reset(self, micrographs: bool = False) -> None:
-        """Forget the crashes, and with `micrographs` also which ones are skipped."""
+        """Forget the crashes, and with `micrographs` also which ones failed."""
         self._exit_times = []
         if micrographs:
             self.skipped.clear()
+            self.postponed.clear()

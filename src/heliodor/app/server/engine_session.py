@@ -70,7 +70,7 @@ class EngineSession:
     touch
         Called, with the lock held, with the micrographs whose rows changed; None for all.
     fail
-        Called with a micrograph that cannot be used and the reason.
+        Called with a micrograph that cannot be used and the reason, or None once it can.
     command
         The command of the engine.
     device
@@ -89,7 +89,7 @@ class EngineSession:
         threads: int,
         lock: threading.RLock,
         touch: Callable[[Iterable[int] | None], int],
-        fail: Callable[[int, str], None],
+        fail: Callable[[int, str | None], None],
         command: Sequence[str] = COMMAND,
         device: str = "auto",
         note: Callable[[str], None] = lambda text: None,
@@ -340,6 +340,7 @@ class EngineSession:
     def _send_queue(self) -> None:
         """Send the engine all micrographs that the model in use has not scored."""
         assert self._engine is not None
+        self._failures.postponed.clear()
         model = self._project.settings.model
         queue = [
             number
@@ -365,7 +366,7 @@ class EngineSession:
         """Score the micrograph on the screen first."""
         with self._lock:
             self._focus = number
-            if self.check_current(number):
+            if self.check_current(number) or self._retry(number):
                 return
             if self._engine is not None and self._ready and number in self._queue:
                 self._queue.remove(number)
@@ -381,9 +382,11 @@ class EngineSession:
                 return  # it was started before the diameter changed
             if number in self._queue and event.number == self._project.settings.model:
                 self._queue.remove(number)
-                self._failures.clear_suspect(number)
+                self._failures.forget(number)
+                self._queue_postponed()
                 self._note_progress()
             is_last = not self._queue
+        self._fail(number, None)
         if not self.load_candidates(number):
             self._score_again(number)
         # With the last one, a threshold that follows from all scores is final.
@@ -402,6 +405,7 @@ class EngineSession:
         """Score a micrograph again if its file has changed; return whether it has."""
         with self._lock:
             changed = self._has_changed(number, self._stamps.get(number, ""))
+            changed = changed or self._is_repaired(number)
             if changed:
                 self._project.path(SCORES, number).unlink(missing_ok=True)
                 self._score_again(number)
@@ -412,15 +416,50 @@ class EngineSession:
         now = stamp_file(self._project.sources[number].path)
         return "" not in (stamp, now) and stamp != now
 
+    def _is_repaired(self, number: int) -> bool:
+        """Return whether a micrograph that could not be scored has another file now."""
+        before = self._failures.skipped.get(number)
+        if before is None:
+            return False
+        return stamp_file(self._project.sources[number].path) not in ("", before)
+
     def _score_again(self, number: int) -> None:
         """Forget the scores of a micrograph whose file has changed, and score it first."""
         with self._lock:
             self._predictions.remove(number)
             self._stamps.pop(number, None)
-            if self._engine is not None and self._ready:
-                self._queue = [number, *(other for other in self._queue if other != number)]
-                self._engine.send(ScoreRequest(ids=tuple(self._queue)))
+            self._failures.forget(number)
+            self._put_first(number)
             self._touch([number])
+
+    def _put_first(self, number: int) -> None:
+        """Score a micrograph before the others; the caller holds the lock."""
+        if self._engine is not None and self._ready:
+            self._queue = [number, *(other for other in self._queue if other != number)]
+            self._engine.send(ScoreRequest(ids=tuple(self._queue)))
+
+    def _retry(self, number: int) -> bool:
+        """Score a micrograph that was postponed; return whether it was one."""
+        if not self._ready or number not in self._failures.postponed:
+            return False
+        self._failures.postponed.discard(number)
+        self._put_first(number)
+        return True
+
+    def retry_postponed(self) -> None:
+        """Try again, from time to time, one micrograph that failed for a temporary reason."""
+        with self._lock:
+            number = self._failures.take_due()
+            if number is not None:
+                self._retry(number)
+
+    def _queue_postponed(self) -> None:
+        """Score what was postponed after all others, as the reason is gone."""
+        postponed = sorted(self._failures.postponed)
+        if postponed and self._engine is not None:
+            self._failures.postponed.clear()
+            self._queue += [number for number in postponed if number not in self._queue]
+            self._engine.send(ScoreRequest(ids=tuple(self._queue)))
 
     def _handle_failed(self, event: FailedEvent) -> None:
         number = event.id
@@ -437,7 +476,11 @@ class EngineSession:
         with self._lock:
             if number in self._queue:
                 self._queue.remove(number)
-            self._failures.skipped.add(number)
+            if event.temporary:
+                self._failures.postpone(number)
+            else:
+                stamp = stamp_file(self._project.sources[number].path)
+                self._failures.skipped[number] = stamp
         self._fail(number, event.says)
 
     def _is_known(self, number: int) -> bool:
@@ -607,14 +650,16 @@ class EngineSession:
 
     def _record_suspect(self, number: int, why: str) -> None:
         """Skip a micrograph on which the engine crashed twice."""
-        if self._failures.record_suspect(number):
-            name = self._project.sources[number].name
+        source = self._project.sources[number]
+        if self._failures.record_suspect(number, stamp_file(source.path)):
+            name = source.name
             self._fail(number, f"the engine crashed twice while scoring {name} ({why})")
 
     def is_pending(self, number: int) -> bool:
         """Return whether a micrograph may still be scored."""
         with self._lock:
-            return not self._failed and number not in self._failures.skipped
+            failed = number in self._failures.skipped or number in self._failures.postponed
+            return not self._failed and not failed
 
     def state(self) -> dict[str, Any]:
         """Return the state of the engine as the page shows it."""

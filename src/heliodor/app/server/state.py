@@ -179,7 +179,11 @@ class ProjectState:
         return self.engine.check_current(number)
 
     def check_some_replaced(self) -> None:
-        """Check some micrographs as `check_replaced` does, and the next ones the next time."""
+        """Check some micrographs as `check_replaced` does, and the next ones the next time.
+
+        One that failed for a temporary reason is scored again from time to time.
+        """
+        self.engine.retry_postponed()
         count = len(self.sources)
         with self.lock:
             first = self._next_checked
@@ -317,8 +321,8 @@ class ProjectState:
                 self.engine.load_candidates(number)
             return self.touch([number])
 
-    def set_failure(self, number: int, sentence: str) -> None:
-        """Record why the engine cannot score a micrograph."""
+    def set_failure(self, number: int, sentence: str | None) -> None:
+        """Record why the engine cannot score a micrograph; None once it can."""
         self._set_sentence(self._failures, number, sentence)
 
     def set_read_error(self, number: int, sentence: str | None) -> None:

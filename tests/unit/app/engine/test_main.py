@@ -121,6 +121,20 @@ def test_it_scores_all_but_what_is_no_micrograph(
     assert all(np.isfinite(list(found.figures.values())))
 
 
+def test_a_micrograph_whose_results_cannot_be_written_can_be_tried_again(
+    engine: Engine, project: Path
+) -> None:
+    (project / "scores").write_text("no folder")
+    engine.ask("score", ids=[0, 3])
+    failed = engine.wait("failed", id=0)
+    assert "0.npz cannot be written" in failed["says"]
+    assert failed["temporary"]
+    assert not engine.wait("failed", id=3)["temporary"]
+    (project / "scores").unlink()
+    engine.ask("score", ids=[0])
+    engine.wait("scored", id=0)
+
+
 def test_what_comes_into_focus_is_scored_first(engine: Engine, project: Path) -> None:
     engine.ask("focus", id=2)
     engine.wait("scored", id=2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from heliodor.app.candidates import read_candidates, write_candidates
+from heliodor.app.candidates import Candidates, read_candidates, write_candidates
 from heliodor.app.engine import session as session_module
 from heliodor.app.engine.main import serve
 from heliodor.app.engine.request_queue import RequestQueue
@@ -26,6 +26,7 @@ from heliodor.app.protocol import (
     ScoreRequest,
     write_message,
 )
+from heliodor.errors import BadInput
 from heliodor.evaluation.score_histogram import MicrographScores
 from heliodor.models.pretrained import load_general_model, rescale_to_diameter
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
@@ -150,6 +151,22 @@ def test_the_next_session_completes_what_the_last_one_began(
     restored = read_candidates(kept).record
     assert restored is not None
     assert restored.decoys is not None
+
+
+def test_decoys_that_cannot_be_saved_are_used(
+    request_of: OpenRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, candidates: Candidates) -> None:
+        assert candidates.record is not None
+        if candidates.record.decoys is not None:
+            raise BadInput(f"{path} cannot be written (No space left on device)")
+        write_candidates(path, candidates)
+
+    monkeypatch.setattr(session_module, "write_candidates", write)
+    full = _score(request_of, (0, 1))[-1]
+    assert (full["micrographs"], full["settled"]) == (2, True)
+    monkeypatch.undo()
+    assert _score(request_of, (0, 1))[-1] == full
 
 
 def test_without_a_project_a_list_does_not_keep_the_engine_busy(

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from heliodor.app.candidates import Candidates, read_candidates
-from heliodor.app.server.engine_client import EngineClient
+from heliodor.app.server.engine_client import RETRY_SECONDS, EngineClient, EngineFailures
 from heliodor.app.server.predictions import (
     MicrographPredictions,
     ModelCalibration,
@@ -172,6 +172,65 @@ def test_a_micrograph_that_kills_the_engine_is_left_out(tmp_path: Path) -> None:
         assert "crashed twice" in rows["failed"][1]
         assert rows["failed"][2] == "micrograph 2 is no good"
         assert visit.get("/api/micrographs/1/picks")["state"] == "none"
+
+
+@pytest.mark.parametrize("by", ["focus", "time", "training", "inclusion"])
+def test_micrographs_are_tried_again_once_there_is_room(tmp_path: Path, by: str) -> None:
+    with open_app(tmp_path, with_engine=True, full=[0, 1, 2]) as visit:
+        visit.until(lambda news: news["engine"]["state"] == "idle")
+        rows = visit.get("/api/micrographs")
+        assert rows["failed"] == [f"{number}.npz cannot be written" for number in range(3)]
+        assert visit.get("/api/micrographs/1/picks")["state"] == "none"
+        visit.override()
+        visit.get("/api/changes", since=0)
+        assert visit.get("/api/changes", since=0)["engine"]["state"] == "idle"
+        if by == "focus":
+            visit.post("/api/focus", id=1)
+        elif by == "time":
+            visit.state.engine._failures._retry_at = 0.0
+        elif by == "training":
+            _label(visit)
+            assert _trained(visit)["state"] == "done"
+        else:
+            for excluded in (True, False):
+                visit.post("/api/micrographs/2/excluded", excluded=excluded)
+        visit.scored(int(by == "training"))  # one that succeeds shows that the others will too
+        assert visit.get("/api/micrographs")["failed"] == [None] * 3
+
+
+def test_one_micrograph_at_a_time_is_tried_while_the_disk_is_full() -> None:
+    now = 0.0
+    failures = EngineFailures(lambda: now)
+    assert failures.take_due() is None
+    for number in (2, 1):
+        failures.postpone(number)
+    now = RETRY_SECONDS - 1
+    assert failures.take_due() is None
+    now = RETRY_SECONDS
+    assert failures.take_due() == 1
+    assert failures.take_due() is None
+    failures.forget(1)
+    now = 2 * RETRY_SECONDS
+    assert failures.take_due() == 2
+    failures.reset(micrographs=True)
+    now = 3 * RETRY_SECONDS
+    assert failures.take_due() is None
+
+
+def test_a_micrograph_that_failed_is_scored_once_its_file_is_another(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True, fail=[0]) as visit:
+        visit.until(lambda news: news["engine"]["state"] == "idle")
+        assert visit.get("/api/micrographs")["failed"][0] == "micrograph 0 is no good"
+        visit.override()
+        visit.post("/api/focus", id=0)
+        assert visit.get("/api/changes", since=0)["engine"]["state"] == "idle"
+        path = tmp_path / "mics/mic 0.mrc"
+        path.unlink()
+        visit.post("/api/focus", id=0)
+        assert visit.get("/api/changes", since=0)["engine"]["state"] == "idle"
+        replace_micrograph(tmp_path, 5)
+        visit.scored()
+        assert visit.get("/api/micrographs")["failed"] == [None] * 3
 
 
 def test_an_engine_that_always_dies_is_left_alone_until_it_is_wanted(
