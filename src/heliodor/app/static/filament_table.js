@@ -62,7 +62,7 @@ export class FilamentTable {
   /** Say what is the matter with a micrograph. @param {number} id */
   #describeStatus(id) {
     const { rows } = this.state;
-    if (rows.failed[id]) return "cannot be read";
+    if (rows.failed[id]) return "failed";
     if (rows.excluded[id]) return "excluded";
     return rows.traced[id] === null ? "not traced yet" : "";
   }

@@ -90,7 +90,7 @@ export class ParticleTable {
   /** Say what is the matter with a micrograph. @param {number} id */
   #describeStatus(id) {
     const { rows } = this.state;
-    if (rows.failed[id]) return "cannot be read";
+    if (rows.failed[id]) return "failed";
     if (rows.excluded[id]) return "excluded";
     if (rows.done[id]) return "reviewed";
     return rows.picks[id] === null ? "not picked yet" : "";
