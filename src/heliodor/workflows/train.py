@@ -91,6 +91,8 @@ _SHARED_FIELDS = (
 )  # fmt: skip
 #: The model's file in an output folder.
 MODEL = "model.safetensors"
+#: The general model may be trained further at a working pixel size up to this many times its own.
+MOST_COARSENING = 1.6
 #: An expected number of particles that is this many times outside the estimate's interval is
 #: worth a warning.
 FAR_OFF = 1.5
@@ -536,7 +538,8 @@ def choose_working_pixel_size(
     """Return the working pixel size in angstrom.
 
     It is that of the model to start from, otherwise the one in `data`, otherwise one that suits
-    the network and the diameter.
+    the network and the diameter. The general model may start at the one in `data` if that is up to
+    `MOST_COARSENING` times its own.
 
     Raises
     ------
@@ -548,9 +551,12 @@ def choose_working_pixel_size(
         card = start.card
         size = card.working_pixel_size_angstrom * data.diameter_angstrom / card.diameter_angstrom
         if chosen is not None and not same_pixel_size(chosen, size):
+            if card.any_diameter and size < chosen <= MOST_COARSENING * size:
+                return chosen
             raise BadInput(
-                f"the model to start from needs a working pixel size of {size:.3g} Å, not"
-                f" {chosen:g} Å; omit --working-pixel-size, or give --from scratch"
+                f"the model to start from needs a working pixel size of {size:.3g} Å"
+                + (f" to {MOST_COARSENING * size:.3g} Å" if card.any_diameter else "")
+                + f", not {chosen:g} Å; omit --working-pixel-size, or give --from scratch"
             )
         return size
     if chosen is not None:

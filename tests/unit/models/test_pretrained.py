@@ -277,6 +277,22 @@ def test_wanted_pixel_size_is_the_starts():
     )
 
 
+@pytest.mark.parametrize(("size", "fits"), [(2.8, True), (3.2, True), (3.3, False), (1.9, False)])
+def test_the_general_model_starts_at_coarser_pixels(size, fits):
+    from heliodor.training.settings import DataSettings
+
+    data = DataSettings(diameter_angstrom=70.0, working_pixel_size_angstrom=size)
+    general = load_general_model()
+    of_one = rescale_to_diameter(general, 70.0)
+    if fits:
+        assert choose_working_pixel_size(data, recipe("fast"), general) == size
+    else:
+        with pytest.raises(BadInput, match=r"of 2 Å to 3\.2 Å, not"):
+            choose_working_pixel_size(data, recipe("fast"), general)
+    with pytest.raises(BadInput, match=r"of 2 Å, not"):
+        choose_working_pixel_size(data, recipe("fast"), of_one)
+
+
 def test_labels_where_contaminants_were_detected_correct_that(little, tmp_path):
     """A model that calls everything carbon is not believed where labels say otherwise."""
     start, model = (
