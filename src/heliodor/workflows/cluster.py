@@ -190,7 +190,8 @@ def _run_here(
                         progress(status.micrographs - status.remaining, status.micrographs)
                     # It reads all journals, which grow.
                     next_look = began + SPARING * (time.monotonic() - began)
-                time.sleep(POLL_SECONDS)
+                # The others end at about the same time as this one.
+                time.sleep(POLL_SECONDS if own is None else POLL_SECONDS / 5)
     except BaseException:
         if Submission.read(folder) is not None:  # not stopped by another command
             cancel(folder)

@@ -62,9 +62,11 @@ CLAIM: Final = "claim"
 #: from which they are, so that processes end at about the same time.
 MOST_CLAIMED, LEAST_CLAIMS = 16, 256
 #: Seconds between two looks at what other processes have done; the first ones follow sooner, each
-#: after twice the time, as processes that take from the same list end at about the same time.
+#: after this many times the time, as processes that take from the same list end at about the same
+#: time.
 POLL_SECONDS: Final = 2.0
 FIRST_POLL_SECONDS: Final = 0.125
+SLOWING: Final = 1.4
 #: Looking at how far other processes are takes one part in this many of the time.
 SPARING: Final = 100
 #: Claims on other work than micrographs.
@@ -451,7 +453,7 @@ class PartWork:
                 pause = FIRST_POLL_SECONDS
             elif names:
                 time.sleep(pause)
-                pause = min(2 * pause, POLL_SECONDS)
+                pause = min(SLOWING * pause, POLL_SECONDS)
                 self.claims.refresh()
 
     def _claimed(
