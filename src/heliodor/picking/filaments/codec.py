@@ -52,7 +52,7 @@ class FilamentCodec:
             _read_axis(points, scores)
             for points, scores in zip(values["axes"], values["scores"], strict=True)
         )
-        found = values["bad_areas"]
+        found = values.get("bad_areas")  # unknown to earlier versions
         contamination = None if found is None else ContaminationMask.from_dict(found)
         return TracedMicrograph(name, size, (height, width), axes, profile, length, contamination)
 

@@ -61,3 +61,10 @@ def test_the_journal_keeps_it() -> None:
             assert again is not None
             np.testing.assert_array_equal(again.mask, contamination.mask)
             assert again.pixel_size_angstrom == contamination.pixel_size_angstrom
+
+
+def test_results_of_earlier_versions_do_not_know_it() -> None:
+    profile = np.zeros(profile_positions().shape)
+    values = FILAMENTS.encode(TracedMicrograph("m.mrc", PIXEL, SHAPE, (), profile, 0.0))
+    del values["bad_areas"]
+    assert FILAMENTS.decode("m.mrc", values).contamination is None
