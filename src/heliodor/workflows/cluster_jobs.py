@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,17 +74,11 @@ def submit_picking(
     request.settings.check_for(model.card.contaminant)
     sources = request.leave_out(find_sources(request.micrographs))
     request.read_additions(sources)
-    settings = complete_settings(settings)
-    claiming = [*words, "--part", CLAIM]
-
-    def work(threads: int) -> None:
-        own = replace(compute, threads=threads)
-        line = shlex.join(["heliodor", *claiming])
-        pick_part(Part.parse(CLAIM), request, out, own, line)
-
-    own = work if _picks_here(settings, compute) else None
-    plan = StepPlan(PICKING, claiming, settings.processes, own)
-    return Outcome(*submit("pick", [plan], out, settings, compute.threads, len(sources)))
+    return _submit_claiming(
+        words,
+        lambda own, line: pick_part(Part.parse(CLAIM), request, out, own, line),
+        out, settings, compute, len(sources),
+    )  # fmt: skip
 
 
 def submit_tracing(
@@ -113,18 +107,11 @@ def submit_tracing(
     load_filament_model_for_picking(request.model, request.settings.width_angstrom)
     sources = request.find_sources()
     UserMasks.find(request.mask, sources)
-    settings = complete_settings(settings)
-    claiming = [*words, "--part", CLAIM]
-
-    def work(threads: int) -> None:
-        own = replace(compute, threads=threads)
-        pick_filament_part(
-            Part.parse(CLAIM), request, out, own, shlex.join(["heliodor", *claiming])
-        )
-
-    own = work if _picks_here(settings, compute) else None
-    plan = StepPlan(PICKING, claiming, settings.processes, own)
-    return Outcome(*submit("pick", [plan], out, settings, compute.threads, len(sources)))
+    return _submit_claiming(
+        words,
+        lambda own, line: pick_filament_part(Part.parse(CLAIM), request, out, own, line),
+        out, settings, compute, len(sources),
+    )  # fmt: skip
 
 
 def submit_filament_training(
@@ -260,6 +247,37 @@ def submit_judging(
     # What a site has set for processes that pick is not meant: these programs use no GPU.
     settings = replace(complete_settings(settings), gpus=None, array_parallelism=None)
     return Outcome(*submit("judge", [StepPlan(JUDGING, words)], out, settings, threads))
+
+
+def _submit_claiming(
+    words: Sequence[str],
+    pick_claimed: Callable[[ComputeSettings, str], object],
+    out: str | Path,
+    settings: ClusterSettings,
+    compute: ComputeSettings,
+    micrographs: int,
+) -> Outcome:
+    """Start processes that claim micrographs; this one is one of them where it can be.
+
+    Parameters
+    ----------
+    words
+        The command line of one process, from ``pick`` on, without ``--part``.
+    pick_claimed
+        Does in this process what the command line does, with these settings and under this
+        command line.
+    micrographs
+        The number of all micrographs.
+    """
+    settings = complete_settings(settings)
+    claiming = [*words, "--part", CLAIM]
+
+    def work(threads: int) -> None:
+        pick_claimed(replace(compute, threads=threads), shlex.join(["heliodor", *claiming]))
+
+    own = work if _picks_here(settings, compute) else None
+    plan = StepPlan(PICKING, claiming, settings.processes, own)
+    return Outcome(*submit("pick", [plan], out, settings, compute.threads, micrographs))
 
 
 def _picks_here(settings: ClusterSettings, compute: ComputeSettings) -> bool:

@@ -23,13 +23,13 @@ from heliodor.app.server.provenance import describe_making
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.user_masks import UserMaskStore
 from heliodor.errors import SOME_FAILED
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.corrections import render_offsets
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.console import count_of
 from heliodor.utils.files import (
     create_subfolder,
     read_json,
-    remove_subfolder,
     write_json,
     write_text,
 )
@@ -210,30 +210,20 @@ class BatchRun:
             if made[f"{kind}s"]:
                 words += [option, str(path)]
         words += exclude_words(self._project, folder)
-        remove_subfolder(folder, MASKS)
-        if self._write_masks(folder / MASKS):
+        if self._masks.write_inputs(folder / MASKS, self._make_empty_mask):
             words += ["--mask", str(folder / MASKS), "--bad-area-masks"]
         relion_project = self._project.find_relion_project()
         if relion_project is not None:
             words += ["--relion-project", str(relion_project)]
         return [*words, "--micrographs", *name_inputs(self._project)]
 
-    def _write_masks(self, folder: Path) -> bool:
-        """Write the user's masks, and empty ones where contamination is ignored."""
-        written = False
-        for number in self._project.included:
-            mask, found = self._masks.get(number), self._predictions.get(number)
-            if self._project.ignores_contamination(number):
-                shown = None if found is None else found.contamination
-                mask = None
-                if shown is not None and shown.mask.any():
-                    mask = replace(shown, mask=np.zeros_like(shown.mask), fraction=0.0)
-            if mask is not None:
-                path = folder / f"{self._project.sources[number].output_stem}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                mask.write(path)
-                written = True
-        return written
+    def _make_empty_mask(self, number: int) -> ContaminationMask | None:
+        """Return an empty mask in place of what was detected; None if that is nothing."""
+        found = self._predictions.get(number)
+        shown = None if found is None else found.contamination
+        if shown is None or not shown.mask.any():
+            return None
+        return replace(shown, mask=np.zeros_like(shown.mask), fraction=0.0)
 
     def _read_result(self) -> dict[str, Any] | None:
         """Return what the last run that finished picked; None if there is none."""

@@ -16,7 +16,7 @@ from heliodor.app.server.user_masks import UserMaskStore, describe_mask
 from heliodor.errors import BadInput
 from heliodor.picking.contamination import FOLDER, ContaminationMask
 from heliodor.picking.user_masks import read_mask
-from heliodor.utils.files import create_subfolder, read_json, remove_subfolder, write_json
+from heliodor.utils.files import create_subfolder, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -106,18 +106,7 @@ class FilamentContamination:
         BadInput
             If one cannot be written, or a micrograph cannot be read.
         """
-        remove_subfolder(folder.parent, folder.name)
-        written = False
-        for number in self._project.included:
-            mask = self._masks.get(number)
-            if self._project.ignores_contamination(number):
-                mask = self._make_empty(number)
-            if mask is not None:
-                path = folder / f"{self._project.sources[number].output_stem}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                mask.write(path)
-                written = True
-        return written
+        return self._masks.write_inputs(folder, self._make_empty)
 
     def _detected(self, number: int) -> ContaminationMask | None:
         path = self._folder / f"{self._project.sources[number].output_stem}.png"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from heliodor.conventions import FloatArray, Shape
 from heliodor.errors import BadInput
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.user_masks import read_mask
-from heliodor.utils.files import create_subfolder
+from heliodor.utils.files import create_subfolder, remove_subfolder
 from heliodor.utils.hashing import digest
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,41 @@ class UserMaskStore:
                 create_subfolder(folder, str(path.parent.relative_to(folder)))
                 mask.write(path)
                 self._keep(number, mask)
+
+    def write_inputs(
+        self, folder: Path, make_empty: Callable[[int], ContaminationMask | None]
+    ) -> bool:
+        """Write the masks of the micrographs that are not excluded, for `heliodor pick --mask`.
+
+        Those of an earlier run are removed.
+
+        Parameters
+        ----------
+        make_empty
+            Returns the mask of a micrograph on which contamination is ignored; None: none is
+            needed.
+
+        Returns
+        -------
+        bool
+            Whether there are any.
+
+        Raises
+        ------
+        BadInput
+            If one cannot be made or written.
+        """
+        remove_subfolder(folder.parent, folder.name)
+        written = False
+        for number in self._project.included:
+            ignores = self._project.ignores_contamination(number)
+            mask = make_empty(number) if ignores else self.get(number)
+            if mask is not None:
+                path = folder / f"{self._project.sources[number].output_stem}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                mask.write(path)
+                written = True
+        return written
 
 
 def _from_pixels(mask: Any, pixel_size_angstrom: float) -> ContaminationMask:
