@@ -9,6 +9,7 @@ from typing import Any
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, ModelCard
 from heliodor.models.pretrained import FROM_SCRATCH, GENERAL_MODEL_NAME, load_model_or_general
+from heliodor.training.recipes import QUICK_FINE_TUNING
 from heliodor.training.settings import TrainingSettings
 
 #: Settings of the network that the model it starts from decides.
@@ -71,11 +72,13 @@ def choose_start(
     Raises
     ------
     BadInput
-        As `load_start_model` does.
+        As `load_start_model` does, and if a thorough training does not start from the general
+        model.
     """
     if start == FROM_SCRATCH:
-        return replace(settings, start=FROM_SCRATCH)
-    card = load_model_or_general(GENERAL_MODEL_NAME if start is None else start).card
+        return _check_effort(replace(settings, start=FROM_SCRATCH))
+    model = load_model_or_general(GENERAL_MODEL_NAME if start is None else start)
+    card = model.card
     own = {name: getattr(card, name) for name in FIXED_BY_START}
     free = {name: value for name, value in own.items() if name not in chosen}
     if start is None:
@@ -83,8 +86,22 @@ def choose_start(
             own[name] == getattr(settings, name) for name in FIXED_BY_START if name in chosen
         )
         if not fits or settings.network != card.network:
-            return replace(settings, start=FROM_SCRATCH)
+            return _check_effort(replace(settings, start=FROM_SCRATCH))
     started = replace(settings, start=GENERAL_MODEL_NAME if start is None else str(start), **free)
     _check_fit(card, started)
     usual = {**FINE_TUNING, "own_picks": OWN_PICKS}
-    return replace(started, **{k: v for k, v in usual.items() if k not in chosen})
+    if settings.effort == "quick":
+        usual |= QUICK_FINE_TUNING
+        usual["freeze"] = min(usual["freeze"], len(model.network.layers) - 1)
+    return _check_effort(replace(started, **{k: v for k, v in usual.items() if k not in chosen}))
+
+
+def _check_effort(settings: TrainingSettings) -> TrainingSettings:
+    """Return the settings; raise BadInput if they cannot be trained as thoroughly as asked."""
+    if settings.effort == "thorough" and settings.start != GENERAL_MODEL_NAME:
+        raise BadInput(
+            "a thorough training starts from the general model; leave out --effort, or what makes"
+            " it start elsewhere (--from, --network, --width, --working-pixel-size)",
+            parameter="effort",
+        )
+    return settings

@@ -149,11 +149,10 @@ class Learner:
         When training starts from a model its running statistics are kept: minibatches, which have
         more particles than micrographs, would only distort them.
         """
-        self.network.train()
-        if self._start is not None:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        if self._start is None:
+            self.network.train()
+        else:
+            fix_running_statistics(self.network)
         if self._shards is None and self.decoder is None and can_shard(self.network):
             # Made once: the weights are shared with the network.
             self._shards = Shards(self.network)
@@ -239,6 +238,14 @@ class Learner:
         columns = (column * self.network.stride)[:, None] + width
         regions = tiles.images[number[:, None, None], 0, rows[:, :, None], columns[:, None, :]]
         return reconstruction_error(regions[:, None], decoder(features[number, :, row, column]))
+
+
+def fix_running_statistics(network: Network) -> None:
+    """Put a network in training mode, but keep the statistics of its batch normalization."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def _where(values: Tensor, mask: Tensor) -> Tensor:

@@ -29,10 +29,14 @@ PAPER = TrainingSettings(
 
 RECIPES = {
     "fast": TrainingSettings(),
-    #: A hundred updates, however many labels, for a quick first impression.
-    "quick": TrainingSettings(epochs=2),
     "paper": PAPER,
 }
+
+#: A hundred updates, however many labels: `--effort quick`.
+QUICK: dict[str, Any] = {"epochs": 2}
+#: And from a model: with smaller minibatches, closer to what the model predicted before, and
+#: without the first layers, which detect edges and blobs.
+QUICK_FINE_TUNING: dict[str, Any] = {"batch": 32, "positives": 12, "freeze": 3, "keep": 10.0}
 
 
 def recipe(name: str, **given: Any) -> TrainingSettings:
@@ -41,10 +45,17 @@ def recipe(name: str, **given: Any) -> TrainingSettings:
     Raises
     ------
     BadInput
-        If there is no such recipe, or a value is not possible.
+        If there is no such recipe, a value is not possible, or the recipe has no such effort.
     """
     if name not in RECIPES:
         raise BadInput(
             f"the recipe must be one of {', '.join(RECIPES)}, not {name!r}", parameter="recipe"
         )
-    return replace(RECIPES[name], **{k: v for k, v in given.items() if v is not None})
+    chosen = {k: v for k, v in given.items() if v is not None}
+    effort = chosen.get("effort", "normal")
+    if name == "paper" and effort != "normal":
+        raise BadInput(
+            "the recipe paper has one number of updates; leave out --effort, or give --epochs",
+            parameter="effort",
+        )
+    return replace(RECIPES[name], **((QUICK if effort == "quick" else {}) | chosen))

@@ -61,7 +61,7 @@ from heliodor.training.initialization import load_start_model
 from heliodor.training.loop import TrainedNetwork, train_network
 from heliodor.training.model_card import build_model_card
 from heliodor.training.objectives import uses_prior
-from heliodor.training.recipes import RECIPES
+from heliodor.training.recipes import QUICK
 from heliodor.training.score_calibration import (
     CalibrationSet,
     ScoreScale,
@@ -80,11 +80,16 @@ from heliodor.utils.files import (
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.run_record import RunRecord, flatten_settings
 from heliodor.workflows.sure_picks import MICROGRAPHS, add_sure_picks, find_sure_picks
+from heliodor.workflows.thorough_training import (
+    ThoroughTask,
+    checkpoints_of,
+    learn_from_several,
+)
 
 log = logging.getLogger(__name__)
 
 #: The training whose model estimates the number of particles for one that must know it.
-PRIOR_RECIPE = RECIPES["quick"]
+PRIOR_RECIPE = replace(TrainingSettings(), **QUICK)
 #: The settings that it takes from that training.
 _SHARED_FIELDS = (
     "network", "width", "norm", "start", "keep", "keep_contaminant", "freeze", "seed"
@@ -199,7 +204,8 @@ def train_step(
     checkpoint = Checkpoint(folder / CHECKPOINT, resume)
     completed = CompletionRecord.find(folder, task.request, task.sources) if resume else None
     if completed is not None:
-        checkpoint.remove()
+        for own in (checkpoint, *checkpoints_of(folder, resume)):
+            own.remove()
         return _reuse_model(task, completed, folder)
     n_earlier_notes = len(record.notes)
     dataset, read = _load(task)
@@ -209,7 +215,10 @@ def train_step(
         dataset, unlabeled, task.images, data.diameter_angstrom, picking, device
     )
     dataset = _estimate_prior(task, dataset, calibration_set)
-    trained = _fit(task, _add_own_picks(task, dataset), checkpoint)
+    extended = _add_own_picks(task, dataset)
+    trained = _fit(task, extended, checkpoint)
+    if recipe.effort == "thorough":
+        trained = _learn_from_several(task, extended, trained, unlabeled, folder, resume)
     calibrated = _calibrate(task, dataset, calibration_set, trained)
     model = _save(task, trained, calibrated, folder)
     CompletionRecord(
@@ -222,7 +231,8 @@ def train_step(
         record.notes[n_earlier_notes:],
         dict(record.seconds),
     ).write(folder)
-    checkpoint.remove()
+    for own in (checkpoint, *checkpoints_of(folder, resume)):
+        own.remove()
     log.info(f"wrote {folder / MODEL}")
     return TrainingResult(model, trained.history, dataset.failures, task.labeled, task.images)
 
@@ -475,6 +485,24 @@ def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNe
             store=task.store,
             start=task.start_network,
         )
+
+
+def _learn_from_several(
+    task: _Task,
+    dataset: TrainingSet,
+    trained: TrainedNetwork,
+    others: Sequence[Source],
+    folder: Path,
+    resume: bool,
+) -> TrainedNetwork:
+    """Train further models, and return the training with a network that learns from all."""
+    assert task.start is not None  # a thorough training starts from the general model
+    thorough = ThoroughTask(
+        task.data, task.recipe, task.labeled, dataset, task.images, others, task.start.network,
+        task.device, task.store, folder, resume,
+    )  # fmt: skip
+    with task.record.stage("training"):
+        return replace(trained, network=learn_from_several(trained.network, thorough))
 
 
 def _calibrate(
