@@ -28,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-TRAINING = "--recipe quick --epochs 1 --epoch-updates 1 --diameter 24 --from scratch"
+TRAINING = "--effort quick --epochs 1 --epoch-updates 1 --diameter 24 --from scratch"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_picks_are_columns_tables_files_and_pictures(picks: Picks, tmp_path: Pat
 
 
 def test_three_lines_train_and_pick(data: Path, images: list[Any]) -> None:
-    tiny = {"recipe": "quick", "epochs": 1, "epoch_updates": 2, "expected_particles": 30.0}
+    tiny = {"effort": "quick", "epochs": 1, "epoch_updates": 2, "expected_particles": 30.0}
     truth = heliodor.read_picks(data / "truth.star")
     labels = [table.xy_px for name, table in sorted(truth.split_by_micrograph())]
     from_files = heliodor.train(

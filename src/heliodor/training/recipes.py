@@ -48,8 +48,10 @@ def recipe(name: str, **given: Any) -> TrainingSettings:
         If there is no such recipe, a value is not possible, or the recipe has no such effort.
     """
     if name not in RECIPES:
+        instead = "; use --effort quick" if name == "quick" else ""  # earlier versions had it
         raise BadInput(
-            f"the recipe must be one of {', '.join(RECIPES)}, not {name!r}", parameter="recipe"
+            f"the recipe must be one of {', '.join(RECIPES)}, not {name!r}{instead}",
+            parameter="recipe",
         )
     chosen = {k: v for k, v in given.items() if v is not None}
     effort = chosen.get("effort", "normal")

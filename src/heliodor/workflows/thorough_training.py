@@ -31,7 +31,7 @@ from heliodor.models.pretrained import FROM_SCRATCH
 from heliodor.picking.scoring import lattice_step, score_smoothly
 from heliodor.training.checkpoint import Checkpoint
 from heliodor.training.dataset import TrainingSet, assemble_training_set
-from heliodor.training.distillation import TargetImage, distill
+from heliodor.training.distillation import UPDATES, TargetImage, distill
 from heliodor.training.initialization import FINE_TUNING
 from heliodor.training.loop import train_network
 from heliodor.training.settings import DataSettings, TrainingSettings
@@ -119,7 +119,7 @@ def learn_from_several(first: Network, task: ThoroughTask) -> Network:
     targets = _find_targets(members, task)
     with console.progress("learning from three models") as progress:
         return distill(
-            first, targets, task.recipe.seed, task.device, on_update=progress, store=task.store
+            first, targets, task.recipe.seed, task.device, UPDATES, progress, task.store
         )
 
 

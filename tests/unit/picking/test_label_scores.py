@@ -109,7 +109,7 @@ def test_the_commands_warn_of_inverted_contrast(tmp_path):
         given_ = ["--micrographs", tmp_path / name, "--diameter", DIAMETER]
         trained = done(
             "train", *given_, "--labels", tmp_path / "labels.star", "-o", tmp_path / "model",
-            "--recipe", "quick", "--epochs", 1, "--epoch-updates", 1, "--resume", "never",
+            "--effort", "quick", "--epochs", 1, "--epoch-updates", 1, "--resume", "never",
         )  # fmt: skip
         picked = done("pick", *given_, "-o", tmp_path / f"{name}_picks")
         for said in (trained.err, picked.err):

@@ -21,7 +21,7 @@ def given_by_the_command_line(**values: Any) -> dict[str, Any]:
 
 
 def test_training_on_particles_is_as_without_filaments() -> None:
-    for values in ({}, {"width": 8, "start": "scratch"}, {"seed": 3, "recipe": "quick"}):
+    for values in ({}, {"width": 8, "start": "scratch"}, {"seed": 3, "effort": "quick"}):
         own = given_by_the_command_line(diameter=100.0, **values)
         choice = TrainingChoice.from_options(**own)
         assert choice.filaments is None

@@ -1,0 +1,116 @@
+"""A thorough training: three models, and one that learns from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heliodor.models.model_file import load_model
+from heliodor.simulation import SimulationSettings, simulate
+from heliodor.training.settings import TrainSettings
+from heliodor.workflows import thorough_training
+from heliodor.workflows.thorough_training import resample
+from helpers.cli import call, done
+
+SHORT = ("--epochs", "1", "--epoch-updates", "3", "--diameter", "120")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("thorough") / "sim"
+    settings = SimulationSettings(
+        particle="shell", count=2, shape=(320, 320), pixel_size_angstrom=5.0, seed=4, labels=10,
+        particles_per_micrograph=25,
+    )  # fmt: skip
+    simulate(folder, settings)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thorough_training, "UPDATES", 4)
+
+
+def test_a_map_is_resampled_about_its_first_pixel() -> None:
+    columns = np.arange(60, dtype=np.float32)
+    scores = np.tile(columns, (40, 1)) + 100 * np.arange(40, dtype=np.float32)[:, None]
+    assert resample(scores, (40, 60)) is scores
+    finer = resample(scores, (80, 120))
+    np.testing.assert_allclose(finer[::2, ::2], scores, rtol=1e-6)
+    np.testing.assert_allclose(finer[10, 21], scores[5, 10] + 0.5, rtol=1e-6)
+
+
+def test_training_thoroughly_and_again(data: Path, tmp_path: Path) -> None:
+    """The last model is none of the three, the same command finds it, and nothing is left over."""
+    train = ("train", data / "micrographs.star", "--labels", data / "labels.star", *SHORT)
+    done(*train, "-o", tmp_path / "normal")
+    lines = done(*train, "-o", tmp_path / "out", "--effort", "thorough")
+    normal, model = (load_model(tmp_path / own / "model.safetensors") for own in ("normal", "out"))
+    assert not torch.equal(normal.network.classifier.weight, model.network.classifier.weight)
+    assert model.network.contaminant is not None
+    assert model.card.working_pixel_size_angstrom == normal.card.working_pixel_size_angstrom
+    assert np.isfinite(model.card.threshold)
+    hidden = {path.name for path in (tmp_path / "out").iterdir() if path.name[0] == "."}
+    assert not [name for name in hidden if name.startswith(".training")]
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["arguments"]["effort"] == "thorough"
+    assert "second of three models" in lines.err
+    again = done(*train, "-o", tmp_path / "out", "--effort", "thorough")
+    assert "training skipped" in again.err
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same model as if nothing had happened, and no model is trained twice."""
+    train = ("train", data / "micrographs.star", "--labels", data / "labels.star", *SHORT)
+    train = (*train, "--effort", "thorough", "-o")
+    done(*train, tmp_path / "whole")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(thorough_training, "distill", stop)
+        assert call(*train, tmp_path / "out").code != 0
+    kept = {path.name for path in (tmp_path / "out").glob(".training*")}
+    assert kept == {f".training{own}.safetensors" for own in ("", "_coarse", "_scratch")}
+    lines = done(*train, tmp_path / "out")
+    assert "resuming after update 3 of 3" in lines.err
+    first, second = (
+        (tmp_path / own / "model.safetensors").read_bytes() for own in ("whole", "out")
+    )
+    assert first == second
+    assert not list((tmp_path / "out").glob(".training*"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"start": "scratch"},
+        {"network": "conv31"},
+        {"width": 8},
+        {"working_pixel_size": 6.0},
+        {"recipe": "paper"},
+    ],
+)
+def test_it_starts_from_the_general_model(options: dict[str, object]) -> None:
+    from heliodor.errors import BadInput
+
+    with pytest.raises(BadInput, match="leave out --effort") as caught:
+        TrainSettings.from_options(diameter=150.0, effort="thorough", **options)
+    assert caught.value.parameter == "effort"
+
+
+def test_a_quick_training_is_small() -> None:
+    own = TrainSettings.from_options(diameter=150.0, effort="quick").training
+    assert (own.epochs, own.batch, own.freeze, own.start) == (2, 32, 3, "general")
+    scratch = TrainSettings.from_options(diameter=150.0, effort="quick", start="scratch").training
+    assert (scratch.epochs, scratch.batch, scratch.freeze) == (2, 64, 0)
+    chosen = TrainSettings.from_options(diameter=150.0, effort="quick", epochs=3).training
+    assert chosen.epochs == 3
