@@ -5,7 +5,8 @@
 Carries out the cases of `real_data` for 0, 10, 30, 100, 200 and 500 labels (`--labels`), those
 that a set has enough particles for, prints their table, and draws FIGURE (.svg or .png): for each
 set AP and the best F1 of all thresholds against the number of labels, the median of the draws with
-the lowest and the highest. With `--topaz ENVIRONMENT`, Topaz beside it, with the same labels.
+the lowest and the highest, a line for each of `--efforts`. With `--topaz ENVIRONMENT`, Topaz
+beside it, with the same labels.
 Cases that `real_data` has carried out in the same folder are not repeated.
 """
 
@@ -27,6 +28,8 @@ from matplotlib.figure import Figure
 LABELS = (0, 10, 30, 100, 200, 500)
 #: What is drawn: the key of the results, and its name.
 MEASURES = {"ap": "average precision", "best_f1": "best F1"}
+#: The color of the line of each effort.
+EFFORT_COLORS = {"quick": "#8fb7d6", "normal": "#1c5d8f", "thorough": "#0b2a44"}
 #: Where no labels are drawn on an axis of logarithms.
 NONE_AT = 4.0
 
@@ -67,11 +70,21 @@ def draw(
     """Draw the figure."""
     names = [name for name in REAL_SETS if any(case.name == name for case in own)]
     figure = Figure(figsize=(2.6 * len(names) + 0.6, 4.8), layout="constrained")
+    lines = [
+        (
+            {c: found for c, found in own.items() if c.effort == effort or not c.labels},
+            f"heliodor, {effort}",
+            color,
+        )
+        for effort, color in EFFORT_COLORS.items()
+        if any(case.effort == effort and case.labels for case in own)
+    ]
+    lines.append((dict(its), "Topaz", "#b8501a"))
     axes = figure.subplots(len(MEASURES), len(names), sharex=True, squeeze=False)
     for row, (measure, title) in enumerate(MEASURES.items()):
         for column, name in enumerate(names):
             panel = axes[row][column]
-            for results, label, color in ((own, "heliodor", "#1c5d8f"), (its, "Topaz", "#b8501a")):
+            for results, label, color in lines:
                 rows = gather(results, name, measure)
                 if not rows:
                     continue
@@ -107,7 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = real_data.main(rest)
     options = real_data.parse(rest)
     most = real_data.QUICK_MICROGRAPHS if options.quick else None
-    cases = wanted_cases(options.sets, options.split, options.labels, options.draws, most)
+    cases = wanted_cases(
+        options.sets, options.split, options.labels, options.draws, most,
+        efforts=options.efforts,
+    )  # fmt: skip
     own, its = collect(cases, options.out.absolute(), options.updates)
     if own:
         draw(own, its, target)

@@ -1,8 +1,8 @@
 """Every figure of accuracy on all real data with known particles, in one table.
 
     python -m benchmarks.accuracy.real_data [--quick] [--split test|train] [--sets NAME ...]
-        [--labels 0 30 200] [--draws 3] [--adapt] [--out FOLDER] [--topaz ENVIRONMENT]
-        [--independence]
+        [--labels 0 30 200] [--draws 3] [--adapt] [--efforts normal ...] [--out FOLDER]
+        [--topaz ENVIRONMENT] [--independence]
 
 For 0, 30 and 200 labels, drawn at random from the truth on the micrographs to train on: training
 and picking with all defaults (without labels, the general model), on the micrographs to pick on.
@@ -86,8 +86,9 @@ def measure(options: argparse.Namespace, out: Path) -> int:
     """Carry out the cases that are not there yet, and print the table of all."""
     most = QUICK_MICROGRAPHS if options.quick else None
     cases = wanted_cases(
-        options.sets, options.split, options.labels, options.draws, most, options.adapt
-    )
+        options.sets, options.split, options.labels, options.draws, most, options.adapt,
+        options.efforts,
+    )  # fmt: skip
     cases = write_tasks(cases, out)
     jobs: list[Callable[[], str]] = [
         partial(attempt, case, out, case.file(out))
@@ -99,7 +100,9 @@ def measure(options: argparse.Namespace, out: Path) -> int:
     if options.topaz is not None:
         topaz = install(options.topaz.absolute())
         peers = {
-            c: c.topaz_file(out, options.updates) for c in cases if c.draw == 0 and not c.adapt
+            c: c.topaz_file(out, options.updates)
+            for c in cases
+            if c.draw == 0 and not c.adapt and c.effort == options.efforts[0]
         }
         for name in options.sets:
             missing = [c for c, path in peers.items() if c.name == name and not path.exists()]
@@ -220,6 +223,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--adapt", action="store_true",
         help="without labels, also adapt the general model to the micrographs to pick on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--efforts", nargs="+", choices=tables.EFFORTS, default=["normal"],
+        help="of training, where there are labels [normal]",
     )  # fmt: skip
     parser.add_argument("--independence", action="store_true", help="see above")
     options = parser.parse_args(arguments)

@@ -47,6 +47,8 @@ class Case:
     most: int | None = None
     #: Whether the general model is first adapted to the micrographs to pick on.
     adapt: bool = False
+    #: Of training, where there are labels: quick, normal or thorough.
+    effort: str = "normal"
 
     @property
     def real(self) -> RealSet:
@@ -58,12 +60,18 @@ class Case:
         """What the case is called in a line."""
         if not self.labels:
             return f"{self.name}, no labels{', adapted' if self.adapt else ''}"
-        return f"{self.name}, {self.labels} labels, draw {self.draw}"
+        return f"{self.name}, {self.labels} labels, draw {self.draw}{self.words_of_effort}"
+
+    @property
+    def words_of_effort(self) -> str:
+        """How thoroughly it is trained, to follow other words; nothing if as usual."""
+        return "" if self.effort == "normal" else f", {self.effort}"
 
     def file(self, out: Path) -> Path:
         """Return where the result is kept: under another name once the program has changed."""
         key = hashlib.sha256(fingerprint_program().encode() + self.real.fingerprint())
-        return out / "cases" / f"{self._stem}_{key.hexdigest()[:12]}.json"
+        effort = "" if self.effort == "normal" else f"_{self.effort}"
+        return out / "cases" / f"{self._stem}{effort}_{key.hexdigest()[:12]}.json"
 
     def topaz_file(self, out: Path, updates: int) -> Path:
         """Return where Topaz's result is kept, whatever becomes of heliodor."""
@@ -100,6 +108,7 @@ def wanted_cases(
     draws: int,
     most: int | None = None,
     adapt: bool = False,
+    efforts: Sequence[str] = ("normal",),
 ) -> list[Case]:
     """Return the cases, each once; without labels there is one draw. Further draws come last.
 
@@ -107,13 +116,16 @@ def wanted_cases(
     ----------
     adapt
         Whether to adapt the general model as well, where there are no labels.
+    efforts
+        Of training, where there are labels.
     """
     cases = (
-        Case(name, split, number, draw if number else 0, most, adapted)
+        Case(name, split, number, draw if number else 0, most, adapted, effort)
         for draw in range(draws)
         for name in names
         for number in labels
         for adapted in ([False, True] if adapt and not number else [False])
+        for effort in (efforts if number else ["normal"])
     )
     return list(dict.fromkeys(cases))
 
@@ -125,7 +137,7 @@ def carry_out(case: Case, out: Path) -> dict[str, Any]:
     if case.labels:
         picker = heliodor.train(
             str(task.learn), str(task.labels(case.labels)), diameter=task.diameter,
-            seed=case.draw, trust_labels=True, device="cpu", threads=1,
+            seed=case.draw, trust_labels=True, device="cpu", threads=1, effort=case.effort,
         )  # fmt: skip
     else:
         picker = heliodor.Picker.from_pretrained(diameter=task.diameter, device="cpu")

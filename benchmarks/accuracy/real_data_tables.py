@@ -11,6 +11,8 @@ from benchmarks.accuracy.real_data_cases import FLOOR, STATED, Case
 from benchmarks.common.real_sets import REAL_SETS
 from benchmarks.common.tables import at_least, markdown
 
+#: How thoroughly a model is trained, in the order of the rows.
+EFFORTS = ("quick", "normal", "thorough")
 #: Bars of F1 at the automatic threshold over the best F1: of every case, and of the median.
 WORST_RATIO, MEDIAN_RATIO = 0.93, 0.97
 LOWER_BOUND = " (lower bound)"
@@ -56,8 +58,10 @@ def table(results: Iterable[Result], topaz: Mapping[Case, Mapping[str, Any]]) ->
         Topaz's results for the first draws; empty: its columns are left out.
     """
 
-    def key(result: Result) -> tuple[int, int, bool]:
-        return list(REAL_SETS).index(result[0].name), result[0].labels, result[0].adapt
+    def key(result: Result) -> tuple[int, int, bool, int]:
+        case = result[0]
+        number = list(REAL_SETS).index(case.name)
+        return number, case.labels, case.adapt, EFFORTS.index(case.effort)
 
     ordered = sorted(results, key=key)
     rows = []
@@ -80,7 +84,7 @@ def row(results: Sequence[Result]) -> list[str]:
     seconds = [result["training_cpu_seconds"] for _, result in results]
     return [
         case.name,
-        f"{case.labels}, adapted" if case.adapt else str(case.labels),
+        f"{case.labels}, adapted" if case.adapt else f"{case.labels}{case.words_of_effort}",
         str(len(results)),
         middle([figures["ap"] for figures in own]),
         middle([figures["best_f1"] for figures in own]),
