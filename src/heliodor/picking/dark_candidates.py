@@ -1,0 +1,65 @@
+"""Candidates that are too dark to be particles, such as ice crystals as small as a particle.
+
+A network that picks particles of any contrast also takes for particles what has their size and is
+several times as dark. It does not form an area of contamination either, because an area has a core
+at least as large as a particle. But particles of one kind are about equally dark on a micrograph,
+and how dark they are follows from the candidates that score well.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from heliodor.conventions import FloatArray, Image
+
+#: The darkness of a candidate is averaged by a Gaussian of this standard deviation, in particle
+#: diameters: narrower, it would depend on the orientation of the particle.
+SMOOTHING: Final = 1 / 4
+#: Candidates with fewer than this many that score more than 0 log-odds are compared with nothing.
+FEWEST: Final = 5
+#: The unit of the darkness is how much lighter than the median this share of them is. (Darker
+#: ones may be contaminants.) It is at least this share of the median: noise is not all that
+#: particles of one kind differ by.
+LIGHT, LEAST_UNIT = 0.1, 0.5
+#: Candidates are doubted beyond so many units, and by this much for each unit more, log-odds.
+UNUSUAL, DOUBT = 3.0, 1.5
+
+
+def doubt_dark_candidates(
+    image: Image, xy_px: FloatArray, score: FloatArray, diameter_px: float
+) -> FloatArray:
+    """Return by how much the log-odds of candidates are to be lowered, as they are too dark.
+
+    Parameters
+    ----------
+    image
+        What the network sees of the micrograph: particles are darker than the background, shape
+        (h, w).
+    xy_px
+        Centers of the candidates, shape (n, 2).
+    score
+        Their log-odds, lowered in contamination, shape (n,).
+    diameter_px
+        The particle's.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        0 for most.
+    """
+    from scipy.ndimage import gaussian_filter  # slow to import
+
+    good = score >= 0
+    if np.count_nonzero(good) < FEWEST:
+        return np.zeros(len(score))
+    smooth = gaussian_filter(image, SMOOTHING * diameter_px, output=np.float32)
+    at = np.rint(xy_px[:, ::-1]).astype(np.intp)
+    rows, columns = np.clip(at, 0, np.array(image.shape) - 1).T
+    dark = float(np.median(smooth)) - smooth[rows, columns].astype(np.float64)
+    light, middle = np.quantile(dark[good], (LIGHT, 0.5))
+    if middle <= 0:  # what scores well is not dark at all
+        return np.zeros(len(score))
+    unit = max(middle - light, LEAST_UNIT * middle)
+    return np.asarray(DOUBT * np.maximum((dark - middle) / unit - UNUSUAL, 0.0))
