@@ -8,6 +8,7 @@ and how dark they are follows from the candidates that score well.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -17,14 +18,16 @@ from heliodor.conventions import FloatArray, Image
 #: The darkness of a candidate is averaged by a Gaussian of this standard deviation, in particle
 #: diameters: narrower, it would depend on the orientation of the particle.
 SMOOTHING: Final = 1 / 4
-#: Candidates with fewer than this many that score more than 0 log-odds are compared with nothing.
+#: Candidates are compared with the better half of those that score at least 0 log-odds, because
+#: contaminants mostly score worse than particles, but with at least this many. If there are
+#: fewer, they are not compared.
 FEWEST: Final = 5
 #: The unit of the darkness is how much lighter than the median this share of them is. (Darker
 #: ones may be contaminants.) It is at least this share of the median: noise is not all that
 #: particles of one kind differ by.
-LIGHT, LEAST_UNIT = 0.1, 0.5
+LIGHT, LEAST_UNIT = 0.1, 1 / 3
 #: Candidates are doubted beyond so many units, and by this much for each unit more, log-odds.
-UNUSUAL, DOUBT = 3.0, 1.5
+UNUSUAL, DOUBT = 3.0, 0.7
 
 
 def doubt_dark_candidates(
@@ -51,9 +54,10 @@ def doubt_dark_candidates(
     """
     from scipy.ndimage import gaussian_filter  # slow to import
 
-    good = score >= 0
-    if np.count_nonzero(good) < FEWEST:
+    falling = np.sort(score[score >= 0])[::-1]
+    if len(falling) < FEWEST:
         return np.zeros(len(score))
+    good = score >= falling[max(FEWEST, math.ceil(len(falling) / 2)) - 1]
     smooth = gaussian_filter(image, SMOOTHING * diameter_px, output=np.float32)
     at = np.rint(xy_px[:, ::-1]).astype(np.intp)
     rows, columns = np.clip(at, 0, np.array(image.shape) - 1).T

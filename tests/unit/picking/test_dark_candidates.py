@@ -51,6 +51,16 @@ def test_the_scale_of_the_image_does_not_matter(scale: float) -> None:
     np.testing.assert_allclose(other, one, rtol=1e-3)
 
 
+def test_candidates_are_compared_with_the_better_half() -> None:
+    darkness = np.array([*np.full(6, 1.0), *np.full(6, 4.0)])
+    image, xy = picture(darkness)
+    score = np.where(darkness > 2, 0.5, 3.0)
+    doubt = doubt_dark_candidates(image, xy, score, DIAMETER)
+    np.testing.assert_array_equal(doubt > 0, darkness > 2)
+    # If the dark ones score better, they are the particles.
+    assert not doubt_dark_candidates(image, xy, 3.5 - score, DIAMETER).any()
+
+
 def test_few_candidates_are_compared_with_nothing() -> None:
     image, xy = picture(np.array([*np.ones(FEWEST), 9.0]))
     score = np.ones(len(xy))
