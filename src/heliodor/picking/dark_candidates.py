@@ -18,6 +18,8 @@ from heliodor.conventions import FloatArray, Image
 #: The darkness of a candidate is averaged by a Gaussian of this standard deviation, in particle
 #: diameters: narrower, it would depend on the orientation of the particle.
 SMOOTHING: Final = 1 / 4
+#: Before that, pixels are binned as far as this standard deviation is at least so many of them.
+PIXELS: Final = 2
 #: Candidates are compared with the better half of those that score at least 0 log-odds, because
 #: contaminants mostly score worse than particles, but with at least this many. If there are
 #: fewer, they are not compared.
@@ -58,12 +60,22 @@ def doubt_dark_candidates(
     if len(falling) < FEWEST:
         return np.zeros(len(score))
     good = score >= falling[max(FEWEST, math.ceil(len(falling) / 2)) - 1]
-    smooth = gaussian_filter(image, SMOOTHING * diameter_px, output=np.float32)
-    at = np.rint(xy_px[:, ::-1]).astype(np.intp)
-    rows, columns = np.clip(at, 0, np.array(image.shape) - 1).T
+    width = SMOOTHING * diameter_px
+    step = max(1, min(int(width / PIXELS), *image.shape))
+    smooth = gaussian_filter(_bin(image, step), width / step)
+    at = np.floor((xy_px[:, ::-1] + 0.5) / step).astype(np.intp)
+    rows, columns = np.clip(at, 0, np.array(smooth.shape) - 1).T
     dark = float(np.median(smooth)) - smooth[rows, columns].astype(np.float64)
     light, middle = np.quantile(dark[good], (LIGHT, 0.5))
     if middle <= 0:  # what scores well is not dark at all
         return np.zeros(len(score))
     unit = max(middle - light, LEAST_UNIT * middle)
     return np.asarray(DOUBT * np.maximum((dark - middle) / unit - UNUSUAL, 0.0))
+
+
+def _bin(image: Image, step: int) -> Image:
+    """Return means of squares of pixels, without the incomplete ones at the far edges."""
+    rows, columns = (side // step for side in image.shape)
+    whole = image[: rows * step, : columns * step].reshape(rows, step, columns, step)
+    # Rows first, which are contiguous.
+    return np.asarray(whole.mean(axis=1, dtype=np.float32).mean(axis=2), dtype=np.float32)
