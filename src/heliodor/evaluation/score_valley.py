@@ -16,7 +16,7 @@ from heliodor.conventions import FloatArray
 HALF_WINDOW: Final = 0.5
 #: A valley has fewer candidates than some score below it and than some score above it has, by this
 #: many standard deviations of the difference.
-DEEP: Final = 1.5
+DEEP: Final = 2.0
 #: Of the candidates above the first threshold at least this share must lie above the valley.
 LEAST_SHARE: Final = 0.1
 
