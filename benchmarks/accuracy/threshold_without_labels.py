@@ -7,8 +7,8 @@ Each set has six micrographs of 1024 x 1024 pixels at 3 Å. The sets differ in t
 random ones), in the SNR (0.035 to 0.2), in the number of particles (a share of 0.04 to 0.5 of the
 area, in squares of a diameter) and in the contaminants (0 to 2 times the usual); with `--ordinary`
 they are ten, of five built-in particles at SNR 0.12 and 0.06, with the usual number of particles
-and of contaminants. The general model picks all together and each alone, at its own threshold, and
-all once more down to a log-odds of -14.
+and of contaminants. The general model picks all together and each alone, at its own threshold. The
+best thresholds are those of all candidates, down to a log-odds of -6.
 F1 over the highest of any threshold, precision and recall as stated and as they are, and by how
 much the number of picks on a micrograph alone differs from that among six (median of the
 micrographs). The highest F1 tells sets apart in which hardly a particle can be picked at any
@@ -28,12 +28,17 @@ from typing import Any
 import numpy as np
 from benchmarks.common.tables import markdown
 
-import heliodor
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.evaluation.matching import MATCH_FRACTION
 from heliodor.evaluation.metrics import evaluate_picks
+from heliodor.models.pretrained import load_model_for_picking
+from heliodor.picking.batch import InMemoryStore, PickingResult, pick_micrographs
+from heliodor.picking.recalibration import calibrate_picks, choose_decoy_search
+from heliodor.picking.score_maps import open_working_images
+from heliodor.picking.settings import PickSettings
 from heliodor.simulation.dataset import simulate
 from heliodor.simulation.settings import SimulationSettings
 
@@ -46,8 +51,6 @@ SNR, SHARE, CONTAMINANTS = (0.035, 0.2), (0.04, 0.5), (0.0, 1.0, 1.0, 2.0)
 ORDINARY_SNR = (0.12, 0.06)
 #: Sets in which no threshold has an F1 as high are summed up apart.
 PICKABLE = 0.5
-#: Far below the lowest threshold.
-FLOOR = -14.0
 HEAD = ["set", "SNR", "particles", "threshold", "best threshold", "best F1", "F1 / best"]
 HEAD += ["alone", "worst alone"]
 HEAD += ["precision, true", "recall, true", "difference alone"]
@@ -85,28 +88,31 @@ def measure(folder: Path, settings: SimulationSettings) -> list[Any]:
     if not (folder / "truth.star").exists():
         simulate(folder, settings)
     diameter = settings.resolved_particle.diameter_angstrom
-    files = sorted((folder / "micrographs").glob("*.mrc"))
+    sources = find_sources(str(folder / "micrographs"))
     read = read_picks(folder / "truth.star").split_by_micrograph()
     known = {Path(name).stem: own.xy_px for name, own in read}
-    truth = {file.stem: known.get(file.stem, np.zeros((0, 2))) for file in files}
-    picker = heliodor.Picker.from_pretrained(diameter=diameter, device="cpu")
+    truth = {own.path.stem: known.get(own.path.stem, np.zeros((0, 2))) for own in sources}
+    model, how, store = load_model_for_picking(None, diameter), PickSettings(), InMemoryStore()
+    images = open_working_images(model, PIXEL)
 
-    def pick(paths: list[Path], **options: Any) -> Any:
-        return picker.pick([str(path) for path in paths], pixel_size=PIXEL, threads=1, **options)
+    def pick(chosen: Sequence[Source]) -> PickingResult:
+        # What is in the store is not scored again.
+        search = choose_decoy_search(model, chosen)
+        picked = pick_micrographs(model, chosen, images, how, store=store, search=search)
+        return calibrate_picks(model, picked, how)
 
-    together, every = pick(files), pick(files, threshold=FLOOR).candidates
-    ranked, at = (compare(own, truth, diameter) for own in (every, together))
-    alone, differences = [], []
-    for file in files:
-        own = {file.stem: truth[file.stem]}
-        picks = pick([file])
-        count = int((np.asarray(together.names()) == picks.micrographs[0]).sum())
-        differences.append(abs(len(picks) - count) / max(count, 1))
-        # The scores of its candidates are the same in any company, but for their level.
-        lone = every.select(np.asarray(every.names()) == picks.micrographs[0])
-        best = compare(lone, own, diameter).best_f1
+    together = pick(sources)
+    every, picks = together.candidates, together.picks
+    ranked, at = (compare(own, truth, diameter) for own in (every, picks))
+    names, alone, differences = np.asarray(picks.names()), [], []
+    for source in sources:
+        own = {source.path.stem: truth[source.path.stem]}
+        one = pick([source])
+        count = int((names == source.name).sum())
+        differences.append(abs(len(one.picks) - count) / max(count, 1))
+        best = compare(one.candidates, own, diameter).best_f1
         if best > 0:
-            alone.append(compare(picks, own, diameter).micro.f1 / best)
+            alone.append(compare(one.picks, own, diameter).micro.f1 / best)
     stated = [getattr(together.expected, name, None) for name in ("precision", "recall")]
     words = ["unknown" if own is None else f"{own.value:.2f}" for own in stated]
     return [

@@ -154,19 +154,28 @@ def find_contamination(
         return None
     step, alive = network.stride, np.isfinite(score[:: network.stride, :: network.stride])
     diameter_angstrom, candidates = diameter_px * pixel_size_angstrom, None
-    if dark_on is not None or (contaminant >= 0).any():  # most micrographs are clean
-        rows_columns, scores = suppress(score, diameter_px / 2, FLOOR)
-        xy = rows_columns[:, ::-1].astype(np.float64) * pixel_size_angstrom
-        candidates = ScoredCenters(xy, scores.astype(np.float64))
+    if (contaminant >= 0).any():  # most micrographs are clean
+        candidates = _find_centers(score, diameter_px, 1, pixel_size_angstrom)
     found = ContaminationMask.from_log_odds(
         contaminant, step * pixel_size_angstrom, diameter_angstrom, alive, candidates
     )
-    if dark_on is None or candidates is None:
+    if dark_on is None:
         return found
-    order, weighed = found.weigh(candidates.xy_angstrom, candidates.score, -math.inf)
-    xy = candidates.xy_angstrom[order]
+    # On the lattice of the mask, which takes a tenth of the time.
+    coarse = _find_centers(score, diameter_px, step, pixel_size_angstrom)
+    order, weighed = found.weigh(coarse.xy_angstrom, coarse.score, -math.inf)
+    xy = coarse.xy_angstrom[order]
     doubt = doubt_dark_candidates(dark_on, xy / pixel_size_angstrom, weighed, diameter_px)
     return found.with_discs(xy, doubt, diameter_angstrom, alive)
+
+
+def _find_centers(
+    score: Image, diameter_px: float, step: int, pixel_size_angstrom: float
+) -> ScoredCenters:
+    """Return the local maxima of every `step`-th pixel of every `step`-th row."""
+    places, found = suppress(score[::step, ::step], diameter_px / 2 / step, FLOOR)
+    xy = places[:, ::-1].astype(np.float64) * (step * pixel_size_angstrom)
+    return ScoredCenters(xy, found.astype(np.float64))
 
 
 def _level(
