@@ -1,7 +1,7 @@
 """What contamination masks cost and save: accuracy on real sets, false picks on simulated ones.
 
     python -m benchmarks.accuracy.contamination FOLDER [--parts real simulated] [--split test]
-        [--count 6]
+        [--kinds carbon crystals] [--count 6]
 
 real       the general model without labels on each real set (skipped where the data are missing):
            average precision of all candidates, matched within 0.4 of the diameter, with
@@ -143,12 +143,14 @@ def _above(picks: Picks, chosen: np.ndarray) -> list[int]:
     return [int(np.count_nonzero(chosen & (picks.score >= level))) for level in THRESHOLDS]
 
 
-def measure_simulated(folder: Path, particles: Iterable[str], count: int, seed: int) -> None:
+def measure_simulated(
+    folder: Path, particles: Iterable[str], kinds: Iterable[str], count: int, seed: int
+) -> None:
     levels = ", ".join(f"{level:g}" for level in THRESHOLDS)
     print(f"\nthresholds {levels}; {count} micrographs each, seed {seed}\n")
     print("| set | false picks on them, keep | leave-out | true picks, keep | leave-out |")
     print("|---|---|---|---|---|")
-    for kind in KINDS:
+    for kind in kinds:
         sums = {how: np.zeros((2, len(THRESHOLDS)), int) for how in HOW}
         for particle in particles:
             own = simulate(folder, particle, kind, count, seed)
@@ -176,13 +178,18 @@ def main() -> None:
     parser.add_argument("--split", choices=("train", "test"), default="test", help="[test]")
     particles = ["trimer", "shell", "barrel"]
     parser.add_argument("--particles", nargs="+", choices=list(PARTICLES), default=particles)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="[all]"
+    )
     parser.add_argument("--count", type=int, default=6, help="micrographs of each kind [6]")
     parser.add_argument("--seed", type=int, default=500, help="[500]")
     options = parser.parse_args()
     if "real" in options.parts:
         measure_real(options.split)
     if "simulated" in options.parts:
-        measure_simulated(options.folder, options.particles, options.count, options.seed)
+        measure_simulated(
+            options.folder, options.particles, options.kinds, options.count, options.seed
+        )
 
 
 if __name__ == "__main__":

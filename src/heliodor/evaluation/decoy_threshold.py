@@ -15,6 +15,10 @@ whose smallest solution is found by iteration from T = U - R.
 This counts what is seen, and takes the particles among many decoys for none or for too many. So
 the threshold is the mean of the one that follows from these numbers and of the one that follows
 from the shape of the particles' scores (`particle_scores`).
+
+Both take dark contaminants for particles. If candidates above this threshold are of two groups
+(`score_valley`), those with the lower scores may be contaminants, or particles seen from a side on
+which they score worse. So the threshold is moved half of the way to the valley between them.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import Calibration, CalibrationCurve
 from heliodor.evaluation.particle_scores import REACH, ParticleScores, fit_particle_scores
 from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts, smooth_counts
+from heliodor.evaluation.score_valley import find_valley
 
 #: Thresholds that are considered, and their step, log-odds.
 LOWEST, HIGHEST, STEP = -5.5, 8.0, 0.05
@@ -167,6 +172,9 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
     threshold = _weigh(every.threshold, shape.expected_f1)
     if seen is not None:
         threshold = (threshold + seen) / 2
+    valley = find_valley(every.threshold, every.picks, threshold)
+    if valley is not None:
+        threshold = (threshold + valley) / 2
     scale = sum(group.area for group in groups) / area
     curves = [_shape_curve(every.threshold, shape, scale)]
     if seen is not None:
@@ -178,6 +186,11 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
         # Precision by what is counted; the number of particles by both.
         particles = math.sqrt(by_counts[0].particles * curves[0].particles)
         curves = [replace(by_counts[0], particles=particles), *by_counts[1:], *curves]
+        if valley is not None:
+            # What if there are no particles below it?
+            true = counts.true_picks(REACH, 0.0)
+            most = float(np.interp(valley, counts.threshold, true))
+            curves.append(_to_curve(counts, np.minimum(true, most), scale))
     calibration = Calibration(
         curves[0], tuple(curves[1:]), scores.micrographs, np.zeros(0), math.inf
     )

@@ -116,6 +116,14 @@ class Model:
         return None if values is None else Calibration.from_dict(values)
 
     @property
+    def without_labels(self) -> bool:
+        """Whether it picks what looks like particles, as the general model does, adapted or not.
+
+        Other models know what was labeled, and the scores of their labels.
+        """
+        return self.card.calibration is None and GENERAL_KEY in self.card.extra
+
+    @property
     def novelty(self) -> NoveltyReference | None:
         """The description of its training images; None if the model has none."""
         values = self.card.extra.get(NOVELTY_KEY)

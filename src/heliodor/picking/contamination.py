@@ -6,6 +6,9 @@ It is detected at every few pixels only, on a lattice, as such areas are large. 
 A network also finds contamination between particles that are crowded. Therefore the evidence of
 particles is subtracted from that of contaminants, and candidates in an area are not dropped: their
 log-odds are lowered by the evidence that is left.
+
+Contaminants as small as a particle do not form areas. Those that are far darker than particles
+are added, as discs; see `dark_candidates`.
 """
 
 from __future__ import annotations
@@ -138,6 +141,41 @@ class ContaminationMask:
                     xy_angstrom=candidates.xy_angstrom / pixel_size_angstrom
                 )
             lowered = _find_lowering(log_odds, diameter_px, alive, centers)
+        return cls._of(lowered, pixel_size_angstrom, alive)
+
+    def with_discs(
+        self,
+        xy_angstrom: FloatArray,
+        lowered_by: FloatArray,
+        diameter_angstrom: float,
+        alive: Mask,
+    ) -> ContaminationMask:
+        """Return contamination with discs added, in which log-odds are lowered further.
+
+        Parameters
+        ----------
+        xy_angstrom
+            Their centers, shape (n, 2).
+        lowered_by
+            Log-odds; discs of 0 are none. Where discs overlap, the largest counts. Shape (n,).
+        diameter_angstrom
+            Of the discs.
+        alive
+            As for `from_log_odds`.
+        """
+        if self.lowered_by is None:
+            raise ValueError("a mask that a user made is certain")
+        if not (lowered_by > 0).any():
+            return self
+        size = self.pixel_size_angstrom
+        discs = _spread_over_discs(
+            xy_angstrom / size, lowered_by, self.mask.shape, diameter_angstrom / 2 / size
+        )
+        return self._of(np.where(alive, self.lowered_by + discs, np.float32(0)), size, alive)
+
+    @classmethod
+    def _of(cls, lowered: Image, pixel_size_angstrom: float, alive: Mask) -> ContaminationMask:
+        """Return the contamination that lowers log-odds so."""
         mask = lowered > 0
         bad, there = int(np.count_nonzero(mask)), int(np.count_nonzero(alive))
         return cls(mask, pixel_size_angstrom, bad / max(there, 1), lowered)
@@ -311,7 +349,11 @@ def _find_lowering(
     from scipy.special import expit
 
     least = math.pi / 4 * diameter_px**2
-    evidence = log_odds - _spread_over_discs(centers, log_odds.shape, diameter_px / 2)
+    particle = np.logaddexp(0.0, centers.score)
+    particle[centers.score <= LEAST_EVIDENCE] = 0.0
+    evidence = log_odds - _spread_over_discs(
+        centers.xy_angstrom, particle, log_odds.shape, diameter_px / 2
+    )
     smooth = gaussian_filter(expit(evidence), SMOOTHING * diameter_px, mode="nearest")
     core = _without_small((smooth >= LIKELY) & alive, least)
     if not core.any():  # there is nothing to grow or to fill
@@ -329,17 +371,19 @@ def _find_lowering(
     return np.where(mask, lowering[areas], 0.0).astype(np.float32)
 
 
-def _spread_over_discs(centers: ScoredCenters, shape: tuple[int, ...], radius_px: float) -> Image:
-    """Return the largest log(1 + exp(score)) of the candidates whose discs cover each pixel."""
+def _spread_over_discs(
+    xy_px: FloatArray, value: FloatArray, shape: tuple[int, ...], radius_px: float
+) -> Image:
+    """Return the largest of the positive values whose discs cover each pixel, elsewhere 0."""
     out = np.zeros(shape, np.float32)
-    for index in np.flatnonzero(centers.score > LEAST_EVIDENCE):
-        x, y = centers.xy_angstrom[index]
+    for index in np.flatnonzero(value > 0):
+        x, y = xy_px[index]
         top, left = (max(0, math.ceil(v - radius_px)) for v in (y, x))
         bottom, right = (math.floor(v + radius_px) + 1 for v in (y, x))
         part = out[top:bottom, left:right]
         rows, columns = (np.arange(n)[:, None] for n in part.shape)
         near = (rows + top - y) ** 2 + (columns.T + left - x) ** 2 <= radius_px**2
-        np.maximum(part, np.logaddexp(0.0, centers.score[index]), out=part, where=near)
+        np.maximum(part, value[index], out=part, where=near)
     return out
 
 

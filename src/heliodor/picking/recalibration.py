@@ -10,7 +10,7 @@ from heliodor.evaluation.decoy_threshold import choose_by_counts, estimate_from_
 from heliodor.evaluation.score_histogram import ScoreCounts
 from heliodor.evaluation.score_levels import LevelRule, measure_spread
 from heliodor.evaluation.thresholds import choose_strict_threshold, predict_performance
-from heliodor.models.model_file import ADAPTED_KEY, GENERAL_KEY, Model
+from heliodor.models.model_file import ADAPTED_KEY, Model
 from heliodor.picking.batch import DecoySearch, PickingResult, count_scores
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.leveled_store import LeveledStore
@@ -60,7 +60,7 @@ def needs_decoys(model: Model) -> bool:
 
     Other models know the scores of their labels.
     """
-    return model.calibration is None and GENERAL_KEY in model.card.extra
+    return model.without_labels
 
 
 def choose_decoy_search(model: Model, sources: Sequence[Source]) -> DecoySearch | None:

@@ -15,6 +15,7 @@ from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
 from heliodor.models.networks import Network
 from heliodor.picking.contamination import ContaminationMask, ScoredCenters
+from heliodor.picking.dark_candidates import doubt_dark_candidates
 from heliodor.picking.nms import suppress
 from heliodor.picking.scoring import (
     NetworkOutput,
@@ -119,7 +120,9 @@ def assemble_score_maps(
     score, shift = _level(model, image, normalized, maps.particle)
     size = image.working_pixel_size_angstrom
     diameter_px = model.card.diameter_angstrom / size
-    found = find_contamination(model.network, maps.contaminant, score, diameter_px, size)
+    # Of labels it is known what they are, however dark.
+    dark = normalized if model.without_labels else None
+    found = find_contamination(model.network, maps.contaminant, score, diameter_px, size, dark)
     return ScoreMaps(score, shift, found)
 
 
@@ -129,6 +132,7 @@ def find_contamination(
     score: Image,
     diameter_px: float,
     pixel_size_angstrom: float = 1.0,
+    dark_on: Image | None = None,
 ) -> ContaminationMask | None:
     """Return the contamination of an image, None if its network does not detect it.
 
@@ -142,21 +146,36 @@ def find_contamination(
         The particle's, in pixels of the score.
     pixel_size_angstrom
         Of the score; by default lengths are in its pixels.
+    dark_on
+        What the network sees of the micrograph, shape (h, w): candidates that are too dark on it
+        to be particles are contamination too. None: they are not.
     """
     if contaminant is None:
         return None
-    step, candidates = network.stride, None
+    step, alive = network.stride, np.isfinite(score[:: network.stride, :: network.stride])
+    diameter_angstrom, candidates = diameter_px * pixel_size_angstrom, None
     if (contaminant >= 0).any():  # most micrographs are clean
-        rows_columns, scores = suppress(score, diameter_px / 2, FLOOR)
-        xy = rows_columns[:, ::-1].astype(np.float64) * pixel_size_angstrom
-        candidates = ScoredCenters(xy, scores.astype(np.float64))
-    return ContaminationMask.from_log_odds(
-        contaminant,
-        step * pixel_size_angstrom,
-        diameter_px * pixel_size_angstrom,
-        np.isfinite(score[::step, ::step]),
-        candidates,
+        candidates = _find_centers(score, diameter_px, 1, pixel_size_angstrom)
+    found = ContaminationMask.from_log_odds(
+        contaminant, step * pixel_size_angstrom, diameter_angstrom, alive, candidates
     )
+    if dark_on is None:
+        return found
+    # On the lattice of the mask, which takes a tenth of the time.
+    coarse = _find_centers(score, diameter_px, step, pixel_size_angstrom)
+    order, weighed = found.weigh(coarse.xy_angstrom, coarse.score, -math.inf)
+    xy = coarse.xy_angstrom[order]
+    doubt = doubt_dark_candidates(dark_on, xy / pixel_size_angstrom, weighed, diameter_px)
+    return found.with_discs(xy, doubt, diameter_angstrom, alive)
+
+
+def _find_centers(
+    score: Image, diameter_px: float, step: int, pixel_size_angstrom: float
+) -> ScoredCenters:
+    """Return the local maxima of every `step`-th pixel of every `step`-th row."""
+    places, found = suppress(score[::step, ::step], diameter_px / 2 / step, FLOOR)
+    xy = places[:, ::-1].astype(np.float64) * (step * pixel_size_angstrom)
+    return ScoredCenters(xy, found.astype(np.float64))
 
 
 def _level(

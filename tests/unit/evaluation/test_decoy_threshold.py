@@ -160,3 +160,30 @@ def test_a_limit_of_false_picks_never_adds_picks_where_too_many_are_expected(sha
         assert share <= found.calibration.systematic.usual_lookalikes
     else:
         assert "threshold" in lines[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_threshold_moves_half_of_the_way_to_a_valley(seed, monkeypatch):
+    """A few particles, and as many contaminants that no decoy shows."""
+    rng = np.random.default_rng(seed)
+    made, truth = [], []
+    for _ in range(6):
+        chance, decoys = rng.normal(-4.0, 0.8, (2, 300))
+        dark, own = rng.normal(0.3, 0.6, 14), rng.normal(4.0, 0.7, 10)
+        made.append(MicrographScores(np.concatenate([chance, dark, own]), decoys, AREA))
+        truth.append(np.repeat([False, True], [314, 10]))
+    scores, truth = DatasetScores.from_micrographs(made), np.concatenate(truth)
+    every = np.concatenate([own.candidates for own in made])
+    found = estimate_from_decoys(scores, DIAMETER)
+    monkeypatch.setattr("heliodor.evaluation.decoy_threshold.find_valley", lambda *_: None)
+    without = estimate_from_decoys(scores, DIAMETER)
+    valley = 2 * found.threshold - without.threshold
+    assert 1.0 < valley < 3.5
+    before, after = (f1_at(every, truth, own.threshold) for own in (without, found))
+    assert before < 0.7
+    assert after > before + 0.08
+    # It may be that there are only 60 particles, or that all are particles.
+    _, fewest, most = found.calibration.particles
+    assert fewest < 72
+    assert fewest < without.calibration.particles[1] - 4
+    assert most > 130

@@ -276,3 +276,34 @@ def test_only_where_hardly_a_candidate_remains_an_area_is_left_out() -> None:
     assert mine.left_out_fraction == 0.25
     order, _ = mine.weigh(np.array([[400.0, 400.0], [0.0, 0.0]]), np.array([9.0, 1.0]), -6.0)
     assert order.tolist() == [1]  # a user's own mask is certain
+
+
+def test_discs_are_added_to_areas() -> None:
+    alive = np.ones((40, 40), np.bool_)
+    alive[:2] = False
+    clean = ContaminationMask.from_log_odds(square(-6.0), LATTICE, DIAMETER, alive)
+    assert clean.with_discs(np.zeros((1, 2)), np.zeros(1), DIAMETER, alive) is clean
+    # At a dead border, in clean ice, and overlapping it.
+    xy = np.array([[100.0, 20.0], [400.0, 400.0], [440.0, 400.0]])
+    found = clean.with_discs(xy, np.array([2.0, 7.0, 3.0]), DIAMETER, alive)
+    order, weighed = found.weigh(xy, np.full(3, 1.0), -math.inf)
+    assert order.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(weighed, [1.0, -6.0, -6.0])  # nothing is lowered in dead borders
+    assert found.is_left_out(xy).tolist() == [False, True, True]
+    assert not found.contains(np.array([[400.0 - DIAMETER, 400.0]]))[0]
+    assert found.fraction == found.mask.sum() / alive.sum()
+    distance = np.linalg.norm(np.argwhere(found.mask)[:, ::-1] * LATTICE - xy[1], axis=1)
+    assert distance[np.argwhere(found.mask)[:, 0] > 10].max() <= DIAMETER / 2 + 40.0
+    # In an area, both lower.
+    area = ContaminationMask.from_log_odds(square(3.0), LATTICE, DIAMETER)
+    both = area.with_discs(xy[1:2], np.array([2.0]), DIAMETER, np.ones_like(alive))
+    assert area.lowered_by is not None
+    assert both.lowered_by is not None
+    assert both.lowered_by[20, 20] == pytest.approx(area.lowered_by[20, 20] + 2.0)
+    assert (both.mask == area.mask).all()
+
+
+def test_a_certain_mask_gets_no_discs() -> None:
+    mine = ContaminationMask(square(1.0) > 0, LATTICE, 0.25)
+    with pytest.raises(ValueError, match="certain"):
+        mine.with_discs(np.zeros((1, 2)), np.ones(1), DIAMETER, np.ones((40, 40), np.bool_))

@@ -24,7 +24,7 @@ from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration, CalibrationCurve
 from heliodor.integrations.topaz.main import main as topaz
-from heliodor.models.model_file import save_model
+from heliodor.models.model_file import GENERAL_KEY, save_model
 from heliodor.picking.batch import DecoySearch, pick_micrographs
 from heliodor.picking.candidates import find_candidates
 from heliodor.picking.contamination import DISTANCE
@@ -43,7 +43,7 @@ from helpers.contamination import (
     plain,
     write_ground,
 )
-from helpers.networks import model, working
+from helpers.networks import discs, model, scattered, working
 
 
 def calibration() -> dict[str, Any]:
@@ -98,6 +98,35 @@ def test_bad_areas_are_where_the_carbon_is(scores: Any) -> None:
         assert compute_score_maps(bare, working(image), image, scores=scores).contamination is None
         expected_score = score_normalized(bare, working(image), image, scores=scores)
         assert seen.score.tobytes() == expected_score.tobytes()
+
+
+def test_what_is_far_too_dark_is_contamination_unless_particles_were_labeled() -> None:
+    xy = scattered(SHAPE, 30, 16, 3)
+    depth = np.full(30, 8.0)
+    depth[4] = 80.0
+    image = discs(SHAPE, xy, depth=depth)
+    general = model(HAND_MADE, **CARD, extra={GENERAL_KEY: {}})
+    labelled = model(HAND_MADE, **CARD, extra={GENERAL_KEY: {}}, calibration=calibration())
+    assert general.without_labels
+    assert not labelled.without_labels
+    assert not MODEL.without_labels
+    for own, dark in ((general, True), (labelled, False), (MODEL, False)):
+        seen = compute_score_maps(own, working(image), image)
+        assert seen.contamination is not None
+        picks = find_candidates(
+            own, working(image), seen.score, PickSettings(), seen.contamination
+        )
+        assert seen.contamination.contains(xy * 4.0).tolist() == [
+            dark and number == 4 for number in range(30)
+        ]
+        near = np.linalg.norm(picks.xy_px - xy[4], axis=1) <= 2
+        every = find_candidates(own, working(image), seen.score, PickSettings())
+        lost = every.score.max() - (picks.score[near].max() if near.any() else -math.inf)
+        assert lost > 6 if dark else lost == 0
+        # All others score as they did.
+        np.testing.assert_array_equal(
+            np.sort(every.score)[:-1][-28:], np.sort(picks.score[~near])[-28:]
+        )
 
 
 def test_candidates_in_bad_areas_are_left_out_after_the_suppression() -> None:
