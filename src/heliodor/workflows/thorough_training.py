@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 #: The pixels of the second model, in those of the first.
 COARSER: Final = 1.3
+#: How much the scores of the model from random weights count beside those of the two others, which
+#: know what particles look like: where labels are few, it is far less accurate.
+SCRATCH_WEIGHT: Final = 0.5
 #: Most micrographs whose scores are learned; those with labels come first.
 MICROGRAPHS: Final = 24
 
@@ -77,6 +80,8 @@ class Member:
     normalizer: Normalizer
     images: WorkingImages
     radius_px: float
+    #: How much its scores count.
+    weight: float = 1.0
 
     def score(self, source: Source, shape: Shape, device: torch.device) -> Image:
         """Return log-odds of a micrograph at the pixels of a working image of the given shape."""
@@ -188,7 +193,8 @@ def _train_member(
             start=None if from_scratch else task.general,
             on_update=lambda done, of, cost: progress(done, of),
         )
-    return Member(trained.network, dataset.normalizer, images, dataset.radius_px)
+    weight = SCRATCH_WEIGHT if from_scratch else 1.0
+    return Member(trained.network, dataset.normalizer, images, dataset.radius_px, weight)
 
 
 def _copy_picks(first: TrainingSet, dataset: TrainingSet) -> list[LabeledImage]:
@@ -209,7 +215,7 @@ def _find_targets(members: Sequence[Member], task: ThoroughTask) -> list[TargetI
     sources = [source for source, _ in labeled]
     sources += [source for source in task.others if source not in sources]
     known = dict(labeled)
-    margin_px = task.dataset.margin_px
+    margin_px, weights = task.dataset.margin_px, [member.weight for member in members]
 
     def find(source: Source) -> TargetImage | None:
         try:
@@ -225,7 +231,7 @@ def _find_targets(members: Sequence[Member], task: ThoroughTask) -> list[TargetI
             return None  # it is reported where it is picked; here one fewer will do
         inside = find_dead_border(image).at_least(margin_px).live_region(shape)
         target = np.full(shape, np.nan, dtype=np.float32)
-        target[inside] = np.stack(scores).mean(axis=0, dtype=np.float64)[inside]
+        target[inside] = np.average(np.stack(scores)[:, *inside], axis=0, weights=weights)
         return TargetImage(image, task.store.add(target))
 
     with console.progress("scoring with three models") as progress:
