@@ -16,6 +16,7 @@ from heliodor.errors import BadInput
 from heliodor.models.networks import NETWORKS
 from heliodor.picking import scoring
 from heliodor.picking.scoring import (
+    compute_turned_features,
     lattice_step,
     score_coarsely,
     score_image,
@@ -56,6 +57,26 @@ def test_coarse_scores_are_those_of_every_few_pixels(name: str, shape: Shape, se
     assert stride == network.stride
     assert coarse.dtype == np.float32
     assert_same(coarse, score_image(network, image)[::stride, ::stride])
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_turned_features_are_those_of_turned_images(name: str) -> None:
+    network, image = NETWORK[name], noise((65, 65), 3)
+    last = 64 // network.stride
+    rows_columns = np.array([[0, 0], [1, last], [last // 2, 1]])
+    found = compute_turned_features(network, image, rows_columns)
+    places = np.zeros((last + 1, last + 1), int)
+    places[tuple(rows_columns.T)] = [1, 2, 3]
+    for mirrored in (False, True):
+        for k in range(4):
+            own, at = (part.T if mirrored else part for part in (image, places))
+            turned, at = np.rot90(own, k), np.rot90(at, k)
+            step = network.stride
+            seen = score_with_features(network, np.ascontiguousarray(turned), step).features
+            for i in range(3):
+                (row,), (column,) = np.nonzero(at == i + 1)
+                assert_same(found[i, 4 * mirrored + k], seen[:, row, column])
+    assert compute_turned_features(network, image, rows_columns[:0]).shape[0] == 0
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))

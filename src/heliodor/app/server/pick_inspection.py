@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +22,8 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.picking.crop_groups import (
+    FEWEST_EACH,
+    GROUPS,
     SIDE_PX,
     Crops,
     as_gray,
@@ -194,14 +195,16 @@ def _average_bands(
 
 def _group(drawn: Sequence[_Drawn], crops: Crops, seed: int) -> list[dict[str, Any]]:
     """Return the groups, the largest first, with their members."""
-    # Another version may have written files with other features.
-    widths = Counter(own.candidates.features.shape[1] for own in drawn)
-    features = (
-        np.concatenate([own.candidates.features for own in drawn]) if len(widths) == 1 else None
-    )
-    if features is not None and not np.isfinite(features).all():
-        features = None  # a damaged file
-    found = group_crops(crops, features, seed=seed)
+    tables = [own.candidates for own in drawn]
+    features = _join([own.all_features for own in tables])
+    noise = _join([own.feature_noise for own in tables])
+    if features is None or noise is None or features.shape[1] != noise.shape[1]:
+        features, noise = _join([own.features for own in tables]), None
+    scores = None
+    if features is not None:
+        scores = np.concatenate([own.without_contamination for own in tables])
+    groups = min(GROUPS, -(-len(crops) // FEWEST_EACH))
+    found = group_crops(crops, features, groups, seed, noise, scores)
     members: list[list[dict[str, Any]]] = [[] for _ in found.counts]
     places = iter(found.group.tolist())
     for own in drawn:
@@ -219,6 +222,18 @@ def _group(drawn: Sequence[_Drawn], crops: Crops, seed: int) -> list[dict[str, A
         }
         for own, image in zip(members, gray, strict=True)
     ]
+
+
+def _join(tables: Sequence[NDArray[np.float16] | None]) -> NDArray[np.float16] | None:
+    """Return tables below each other; None if one is missing, damaged, or has other columns.
+
+    Another version may have written files without them, or with other features.
+    """
+    known = [own for own in tables if own is not None]
+    if len(known) < len(tables) or len({own.shape[1] for own in known}) != 1:
+        return None
+    joined = np.concatenate(known)
+    return joined if np.isfinite(joined).all() else None
 
 
 def _encode(image: NDArray[np.uint8] | Image) -> str:

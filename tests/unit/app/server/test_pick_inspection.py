@@ -61,6 +61,28 @@ def test_picks_are_grouped_without_features_that_are_damaged(tmp_path: Path) -> 
         assert sum(len(group["members"]) for group in groups) == 9
 
 
+def test_picks_are_grouped_by_all_features_where_all_files_have_them(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        random = np.random.default_rng(0)
+        for number in range(3):
+            path = tmp_path / f"project/scores/{number}.npz"
+            found = read_candidates(path)
+            whole = random.normal(30 * (number == 1), 0.1, (len(found.score), 6))
+            noise = random.normal(0, 0.1, (16, 6)).astype(np.float16)
+            whole = whole.astype(np.float16)
+            found = replace(found, all_features=whole, feature_noise=noise)
+            write_candidates(path, found)
+        groups = visit.get("/api/inspection")["groups"]
+        on = [{one["micrograph"] for one in group["members"]} for group in groups]
+        assert on == [{0, 2}, {1}]
+        # A file of an earlier version: none of the others' are used.
+        write_candidates(path, replace(found, all_features=None, feature_noise=None))
+        groups = visit.get("/api/inspection")["groups"]
+        assert sum(len(group["members"]) for group in groups) == 9
+        assert {1} not in [{one["micrograph"] for one in group["members"]} for group in groups]
+
+
 def test_without_picks_a_sentence_says_so(tmp_path: Path) -> None:
     with open_app(tmp_path) as visit:
         answer = visit.client.get("/api/inspection")
