@@ -71,8 +71,8 @@ class Candidates:
     record: PickingRecord | None = None
     #: All features of the network's last layer, shape (n, c); None in files of earlier versions.
     all_features: NDArray[np.float16] | None = None
-    #: How these differ from their mean in turned and mirrored images of some of the candidates,
-    #: which is noise, shape (m, c); see `heliodor.picking.crop_groups`.
+    #: How these differ between some of the candidates and the same, turned by 90 degrees, which is
+    #: noise, shape (m, c); see `heliodor.picking.crop_groups`.
     feature_noise: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
@@ -214,8 +214,15 @@ def _pack(value: Any) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
 
 
-def read_candidates(path: Path) -> Candidates:
+def read_candidates(path: Path, with_all_features: bool = True) -> Candidates:
     """Read the candidates of one micrograph.
+
+    Parameters
+    ----------
+    path
+        The file.
+    with_all_features
+        Whether to read `all_features`, most of the file, and their noise.
 
     Raises
     ------
@@ -231,7 +238,7 @@ def read_candidates(path: Path) -> Candidates:
                 if name in stored
             }
             whole, noise = (
-                stored[name].astype(np.float16) if name in stored else None
+                stored[name].astype(np.float16) if with_all_features and name in stored else None
                 for name in ("all_features", "feature_noise")
             )
             contamination = details.get("contamination")

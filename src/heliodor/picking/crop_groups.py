@@ -143,8 +143,8 @@ def group_crops(
     seed
         The same seed gives the same groups.
     noise
-        Differences of the features between turned and mirrored images of one crop, of crops like
-        these, from their mean; shape (m, k).
+        Differences of the features between crops like these and the same crops, turned; shape
+        (m, k).
     scores
         Of the network, if it is not to be told from the features alone; shape (n,).
 

@@ -255,7 +255,7 @@ def score_with_features(
 def compute_turned_features(
     network: Network, image: Image, rows_columns: IndexArray, device: torch.device | str = "cpu"
 ) -> NDArray[np.float32]:
-    """Return the features of some pixels from their surroundings, turned and mirrored.
+    """Return the features of some pixels from their surroundings, turned by 90 degrees.
 
     Parameters
     ----------
@@ -269,21 +269,19 @@ def compute_turned_features(
 
     Returns
     -------
-    ndarray, shape (m, 8, channels)
-        For the four turns and their mirror images; the first are those of the feature map.
+    ndarray of float32, shape (m, channels)
     """
     field, stride = network.receptive_field, network.stride
     padded = mirror_pad(image.astype(np.float32), field // 2)
-    crops = [
-        padded[top : top + field, left : left + field]
+    turned = [
+        np.rot90(padded[top : top + field, left : left + field])
         for top, left in (np.reshape(rows_columns, (-1, 2)) * stride).tolist()
     ]
-    turned = [np.rot90(own, k) for crop in crops for own in (crop, crop.T) for k in range(4)]
     if not turned:
-        return np.zeros((0, 8, network.classifier.in_channels), np.float32)
+        return np.zeros((0, network.classifier.in_channels), np.float32)
     with torch.inference_mode():
         seen = network.to(device).features(torch.from_numpy(np.stack(turned))[:, None].to(device))
-    return seen.reshape(len(crops), 8, -1).float().cpu().numpy()
+    return seen[:, :, 0, 0].float().cpu().numpy()
 
 
 def _smoothly(

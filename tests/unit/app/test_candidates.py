@@ -50,6 +50,7 @@ def test_all_features_stay_with_their_candidates(tmp_path: Path) -> None:
     back = read_candidates(path)
     assert back.all_features is not None
     np.testing.assert_array_equal(back.all_features, whole)
+    assert read_candidates(path, with_all_features=False).all_features is None
     for found, rows in (
         (back.at_least(3.0), [0, 1]),
         (back.in_contamination(None, 1.0), [4, 3, 2, 1, 0]),

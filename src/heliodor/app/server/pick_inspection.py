@@ -86,24 +86,22 @@ def inspect_picks(
         raise BadInput("set the particle's diameter first")
     model = project.settings.model
     seen = predictions.of_model(model)
-    total = sum(
-        own.picks(predictions.threshold(own.model, project.settings.threshold))
-        for own in seen.values()
-    )
+    counts = {
+        number: own.picks(predictions.threshold(own.model, project.settings.threshold))
+        for number, own in seen.items()
+    }
     random = np.random.default_rng(seed)
     order = random.permutation(sorted(seen))[:MAX_MICROGRAPHS]
     above, below = list[_Drawn](), list[_Drawn]()
-    share = max(1, -(-MAX_PICKS // max(1, len(order))))
-    for number in order.tolist():
+    drawn_from = _share_out([counts[number] for number in order.tolist()], MAX_PICKS)
+    for number, most in zip(order.tolist(), drawn_from, strict=True):
         found = _read(number, project, annotations, tiles, masks)
         if found is None:
             continue
         threshold = predictions.threshold(found.model, project.settings.threshold)
         is_pick = found.score >= threshold
         picks = np.flatnonzero(is_pick)
-        # As many from each micrograph, and more where the others have too few.
-        more = MAX_PICKS - sum(len(own.candidates.score) for own in above)
-        kept = random.permutation(picks)[: min(more, max(share, more // 2))]
+        kept = random.permutation(picks)[:most]
         rest = np.flatnonzero(~is_pick)[: -(-MAX_BELOW // len(order))]
         chosen = np.concatenate([np.sort(kept), rest])
         own = _cut(number, found, chosen, project, annotations, tiles, preview)
@@ -115,12 +113,21 @@ def inspect_picks(
     crops, score = _join_crops(drawn), np.concatenate([own.candidates.score for own in drawn])
     return {
         "side": SIDE_PX,
-        "total": total,
+        "total": sum(counts.values()),
         "drawn": len(crops),
         "micrographs": len(drawn),
         "averages": _average_bands(crops, score, [own for own in below if len(own.crops)]),
         "groups": _group(drawn, crops, seed),
     }
+
+
+def _share_out(counts: Sequence[int], total: int) -> list[int]:
+    """Return as many of each, and more where the others have too few, to a total."""
+    out = [0] * len(counts)
+    for done, place in enumerate(sorted(range(len(counts)), key=counts.__getitem__)):
+        out[place] = min(counts[place], -(-total // (len(counts) - done)))
+        total -= out[place]
+    return out
 
 
 def _read(

@@ -115,10 +115,8 @@ def test_it_scores_all_but_what_is_no_micrograph(
     channels = loaded.network.classifier.in_channels
     assert found.all_features.shape == (len(found.score), channels)
     turned = len(range(0, min(len(found.score), NOISE_BEST), NOISE_STEP))
-    assert found.feature_noise.shape == (8 * turned, channels)
-    of_each = found.feature_noise.astype(float).reshape(turned, 8, channels)
-    np.testing.assert_allclose(of_each.mean(axis=1), 0, atol=0.01)
-    assert np.abs(of_each).max() > 0
+    assert found.feature_noise.shape == (turned, channels)
+    assert 0 < np.abs(found.feature_noise).mean() < np.abs(found.all_features).mean()
     result = found.as_result("m0")
     assert result is not None
     assert len(result.candidates) > 0
