@@ -1,7 +1,7 @@
 """Quick groups of picks: what rejecting the junk groups removes, false picks and particles.
 
     python -m benchmarks.accuracy.crop_groups FOLDER [--particles ribosome shell barrel trimer]
-        [--count 12] [--draws 4] [--real]
+        [--count 12] [--draws 4] [--seed 21] [--snr RATIO] [--real]
 
 Simulated micrographs with contaminants at twice the usual level are picked with the general model,
 contamination ignored (`--bad-areas keep`), at the threshold where 20% of the picks are false: the
@@ -51,7 +51,10 @@ class Picked(NamedTuple):
 
     crops: NDArray[np.float32]
     features: NDArray[np.float16]
+    score: NDArray[np.float64]
     is_true: NDArray[np.bool_]
+    #: Of the features; see `group_crops`.
+    noise: NDArray[np.float16]
 
 
 def pick(micrographs: Path, truth: Path, diameter: float) -> Picked:
@@ -59,7 +62,7 @@ def pick(micrographs: Path, truth: Path, diameter: float) -> Picked:
     model = load_model_for_picking(None, diameter)
     images = open_working_images(model, None)
     by_stem = {Path(n).stem: own.xy_px for n, own in read_picks(truth).split_by_micrograph()}
-    score, features, is_true, crops = [], [], [], []
+    score, features, is_true, crops, noise = [], [], [], [], []
     for source in find_sources(str(micrographs)):
         found = predict(model, images.get(source), 0, torch.device("cpu")).candidates
         found = found.in_contamination(None, 1.0).at_least(FLOOR)
@@ -69,14 +72,24 @@ def pick(micrographs: Path, truth: Path, diameter: float) -> Picked:
         wanted = by_stem.get(source.path.stem, np.zeros((0, 2)))
         reach = MATCH_FRACTION * diameter / size
         score.append(found.score)
-        features.append(found.features)
+        assert found.all_features is not None
+        assert found.feature_noise is not None
+        features.append(found.all_features)
+        noise.append(found.feature_noise)
         is_true.append(match_picks(found.xy_px, wanted, reach).is_true_positive)
         crops.append(cut_crops(original.image, size, found.xy_px, diameter))
-    order = np.argsort(-np.concatenate(score), kind="stable")
+    scores = np.concatenate(score)
+    order = np.argsort(-scores, kind="stable")
     true = np.concatenate(is_true)[order]
     false_share = np.cumsum(~true) / np.arange(1, len(true) + 1)
     kept = order[: int(np.flatnonzero(false_share <= FALSE_SHARE)[-1]) + 1]
-    return Picked(np.concatenate(crops)[kept], np.concatenate(features)[kept], true[: len(kept)])
+    return Picked(
+        np.concatenate(crops)[kept],
+        np.concatenate(features)[kept],
+        scores[kept],
+        true[: len(kept)],
+        np.concatenate(noise),
+    )
 
 
 def reject(
@@ -96,9 +109,12 @@ def measure(name: str, picked: Picked, draws: int) -> None:
         for seed in range(draws):
             random = np.random.default_rng(seed)
             drawn = random.permutation(len(picked.crops))[:CROPS]
-            features = picked.features[drawn] if how.startswith("network") else None
+            seen = dict[str, NDArray[np.floating]]()
+            if how.startswith("network"):
+                seen |= {"features": picked.features[drawn], "scores": picked.score[drawn]}
+                seen |= {"noise": picked.noise}
             start = time.perf_counter()
-            found = group_crops(picked.crops[drawn], features, seed=seed)
+            found = group_crops(picked.crops[drawn], seed=seed, **seen)
             seconds.append(time.perf_counter() - start)
             for rule in RULES:
                 results[rule].append(reject(found.group, picked.is_true[drawn], rule))
@@ -110,12 +126,13 @@ def measure(name: str, picked: Picked, draws: int) -> None:
         )
 
 
-def simulate(folder: Path, particle: str, count: int) -> Path:
+def simulate(folder: Path, particle: str, count: int, seed: int, snr: float | None) -> Path:
     """Make micrographs, or find them again."""
-    own = folder / f"{particle}_{count}"
+    own = folder / f"{particle}_{count}_{seed}{'' if snr is None else f'_{snr:g}'}"
     if not (own / "micrographs.star").is_file():
         command = [sys.executable, "-m", "heliodor", "simulate", str(own), "--particle", particle]
-        more = ["--count", str(count), "--contaminants", "2", "--seed", "21"]
+        more = ["--count", str(count), "--contaminants", "2", "--seed", str(seed)]
+        more += [] if snr is None else ["--snr", str(snr)]
         subprocess.run([*command, *more], check=True, capture_output=True)
     return own
 
@@ -129,12 +146,14 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=21)
+    parser.add_argument("--snr", type=float)
     parser.add_argument("--real", action="store_true")
     chosen = parser.parse_args()
     print("| set | picks | grouped by | rejected where < 1/2 true: false, lost | < 1/3 true |"
           " time |\n|---|---|---|---|---|---|")  # fmt: skip
     for particle in chosen.particles:
-        own = simulate(chosen.folder, particle, chosen.count)
+        own = simulate(chosen.folder, particle, chosen.count, chosen.seed, chosen.snr)
         diameter = PARTICLES[particle].diameter_angstrom
         measure(
             particle, pick(own / "micrographs.star", own / "truth.star", diameter), chosen.draws

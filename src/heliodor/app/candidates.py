@@ -69,6 +69,11 @@ class Candidates:
     contamination: ContaminationMask | None = None
     #: None if picking cannot use the scores.
     record: PickingRecord | None = None
+    #: All features of the network's last layer, shape (n, c); None in files of earlier versions.
+    all_features: NDArray[np.float16] | None = None
+    #: How these differ between some of the candidates and the same, turned by 90 degrees, which is
+    #: noise, shape (m, c); see `heliodor.picking.crop_groups`.
+    feature_noise: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.score)
@@ -77,6 +82,13 @@ class Candidates:
         distance = None if self.record is None else self.record.distance_angstrom
         if any(own is not None and own.shape != (n,) for own in (self.clean_score, distance)):
             raise ValueError("the columns of the candidates differ in length")
+        whole, noise = self.all_features, self.feature_noise
+        if (whole is None) != (noise is None):
+            raise ValueError("all features belong with their noise")
+        if whole is not None and noise is not None:
+            is_table = whole.ndim == noise.ndim == 2 and len(whole) == n
+            if not is_table or whole.shape[1] != noise.shape[1]:
+                raise ValueError("the features and their noise do not match")
         if self.features.ndim != 2 or not np.issubdtype(self.features.dtype, np.floating):
             raise ValueError("the features are not a table of numbers")
         scores = (self.score, self.without_contamination)
@@ -102,6 +114,8 @@ class Candidates:
             self.model, self.xy_px[chosen], self.score[chosen], self.bad[chosen],
             self.features[chosen], self.figures, self.stamp,
             self.without_contamination[chosen], self.contamination,
+            all_features=None if self.all_features is None else self.all_features[chosen],
+            feature_noise=self.feature_noise,
         )  # fmt: skip
 
     def with_threshold_offset(self, offset: float) -> Candidates:
@@ -135,6 +149,8 @@ class Candidates:
         return Candidates(
             self.model, self.xy_px[order], clean[order], np.zeros(len(order), dtype=bool),
             self.features[order], figures, self.stamp, contamination=mask or self.contamination,
+            all_features=None if self.all_features is None else self.all_features[order],
+            feature_noise=self.feature_noise,
         )  # fmt: skip
 
     def as_result(self, name: str) -> MicrographResult | None:
@@ -160,6 +176,9 @@ def write_candidates(path: Path, candidates: Candidates) -> None:
     """Write the candidates of one micrograph atomically."""
     own, record = candidates, candidates.record
     columns: dict[str, Any] = {} if own.clean_score is None else {"clean_score": own.clean_score}
+    for name in ("all_features", "feature_noise"):
+        if getattr(own, name) is not None:
+            columns[name] = getattr(own, name).astype(np.float16)
     details: dict[str, Any] = {}
     if own.contamination is not None:
         details["contamination"] = own.contamination.as_dict()
@@ -195,8 +214,15 @@ def _pack(value: Any) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
 
 
-def read_candidates(path: Path) -> Candidates:
+def read_candidates(path: Path, with_all_features: bool = True) -> Candidates:
     """Read the candidates of one micrograph.
+
+    Parameters
+    ----------
+    path
+        The file.
+    with_all_features
+        Whether to read `all_features`, most of the file, and their noise.
 
     Raises
     ------
@@ -211,6 +237,10 @@ def read_candidates(path: Path) -> Candidates:
                 for name in ("clean_score", "distance", "decoys")
                 if name in stored
             }
+            whole, noise = (
+                stored[name].astype(np.float16) if with_all_features and name in stored else None
+                for name in ("all_features", "feature_noise")
+            )
             contamination = details.get("contamination")
             return Candidates(
                 int(stored["model"]),
@@ -223,6 +253,8 @@ def read_candidates(path: Path) -> Candidates:
                 columns.get("clean_score"),
                 None if contamination is None else ContaminationMask.from_dict(contamination),
                 _read_record(details.get("record"), columns),
+                whole,
+                noise,
             )
     except Exception as error:  # NumPy and zipfile raise many types for damaged files
         raise BadInput(

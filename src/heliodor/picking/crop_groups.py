@@ -15,8 +15,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.spatial.distance import cdist
 
 from heliodor.conventions import FloatArray, Image, IndexArray
 from heliodor.data.micrographs.fourier_crop import fourier_crop
@@ -25,8 +25,9 @@ from heliodor.utils.statistics import robust_deviation
 #: Side of a crop in pixels, and the particle's diameter on it.
 SIDE_PX: Final = 48
 DIAMETER_PX: Final = 24.0
-#: The usual number of groups.
-GROUPS: Final = 20
+#: The usual number of groups, and the fewest crops per group, on average.
+GROUPS: Final = 40
+FEWEST_EACH: Final = 5
 #: Gaussian whose average is subtracted from a micrograph, in diameters; crops keep the shading of
 #: carbon and ice.
 BACKGROUND_DIAMETERS: Final = 4.0
@@ -38,8 +39,15 @@ SMOOTH_PX: Final = 1.2
 RINGS: Final = 10
 #: Detail is measured below these Gaussians, in pixels of a crop.
 BANDS_PX: Final = (1.0, 2.0, 4.0)
-#: The weight of detail beside the features of a network, whose weight is 1.
+#: The weights of detail, of the profile and of scores beside the features of a network, whose
+#: weight is 1.
 DETAIL_WEIGHT: Final = 0.5
+PROFILE_WEIGHT: Final = 0.35
+SCORE_WEIGHT: Final = 0.5
+#: The share of the mean variance that is added to the noise of each feature, as it is measured on
+#: few crops, and the number of components in which features are compared.
+MORE_NOISE: Final = 0.02
+COMPONENTS: Final = 16
 #: Standardized properties beyond this are clipped.
 MOST_DEVIATIONS: Final = 5.0
 #: Starts of the clustering, of which the tightest result is taken, and its iterations.
@@ -114,11 +122,15 @@ def group_crops(
     features: NDArray[np.floating] | None = None,
     groups: int = GROUPS,
     seed: int = 0,
+    noise: NDArray[np.floating] | None = None,
+    scores: NDArray[np.floating] | None = None,
 ) -> CropGroups:
     """Group crops by what they look like, whatever their rotation.
 
-    With the features of a network, by these and by how much detail there is at several scales in
-    the particle and around it; without, by the mean over rings around the center.
+    By the mean over rings around the center, and with the features of a network by these, by how
+    much detail there is at several scales in the particle and around it, and by scores. A network
+    does not see quite the same in a crop and in the same crop turned. Where it is known by how
+    much, features are compared by differences that are larger than this.
 
     Parameters
     ----------
@@ -130,20 +142,34 @@ def group_crops(
         The number of groups; there are fewer for fewer crops.
     seed
         The same seed gives the same groups.
+    noise
+        Differences of the features between crops like these and the same crops, turned; shape
+        (m, k).
+    scores
+        Of the network, if it is not to be told from the features alone; shape (n,).
 
     Raises
     ------
     ValueError
         If there are no crops, or the features are not one row for each.
     """
-    if not len(crops) or (features is not None and len(features) != len(crops)):
-        raise ValueError("there must be crops, and one row of features for each")
+    rows = [len(own) for own in (features, scores) if own is not None]
+    if not len(crops) or any(own != len(crops) for own in rows):
+        raise ValueError("there must be crops, and one row of features, and a score, for each")
     smooth = gaussian_filter(crops, (0, SMOOTH_PX, SMOOTH_PX), mode="nearest")
     if features is None:
         table = _as_block(_measure_profile(smooth))
     else:
-        detail = DETAIL_WEIGHT * _as_block(_measure_detail(crops))
-        table = np.concatenate([_as_block(np.asarray(features, np.float64)), detail], axis=1)
+        seen = np.asarray(features, np.float64)
+        has_noise = noise is not None and bool(np.any(noise))
+        blocks = [
+            _whiten(seen, np.asarray(noise, np.float64)) if has_noise else _as_block(seen),
+            DETAIL_WEIGHT * _as_block(_measure_detail(crops)),
+            PROFILE_WEIGHT * _as_block(_measure_profile(smooth)),
+        ]
+        if scores is not None:
+            blocks.append(SCORE_WEIGHT * _as_block(np.asarray(scores, np.float64)[:, None]))
+        table = np.concatenate(blocks, axis=1)
     group = _cluster(table, min(groups, len(crops)), seed)
     counts = np.bincount(group)
     averages = [
@@ -207,13 +233,28 @@ def _as_block(table: FloatArray) -> FloatArray:
     return np.clip(scaled, -MOST_DEVIATIONS, MOST_DEVIATIONS) / math.sqrt(table.shape[1])
 
 
+def _whiten(features: FloatArray, noise: FloatArray) -> FloatArray:
+    """Return the main components of features in units of their noise, of total deviation 1."""
+    covariance = noise.T @ noise / len(noise)
+    more = MORE_NOISE * np.trace(covariance) / len(covariance)
+    values, vectors = np.linalg.eigh(covariance + more * np.eye(len(covariance)))
+    whitened = (features - np.median(features, axis=0)) @ (vectors / np.sqrt(values))
+    # Rows far from the others have no more weight in the choice of components.
+    length = np.linalg.norm(whitened, axis=1)
+    weight = 1 / np.maximum(1, length / (np.median(length) or np.inf))
+    axes = np.linalg.svd(whitened * weight[:, None], full_matrices=False)[2]
+    found = whitened @ axes[:COMPONENTS].T
+    found -= np.median(found, axis=0)
+    deviation = 1.4826 * np.median(np.abs(found), axis=0)
+    found = np.clip(found, -MOST_DEVIATIONS * deviation, MOST_DEVIATIONS * deviation)
+    return np.asarray(found / (math.sqrt(float((deviation**2).sum())) or 1.0))
+
+
 def _cluster(table: FloatArray, groups: int, seed: int) -> IndexArray:
     """Return the group of each row, numbered by falling size (k-means)."""
     random, best, least = np.random.default_rng(seed), np.zeros(len(table), np.intp), math.inf
     for _ in range(STARTS):
-        start = _choose_starts(table, groups, random)
-        centers, group = kmeans2(table, start, iter=ITERATIONS, minit="matrix", missing="raise")
-        cost = float(((table - centers[group]) ** 2).sum())
+        group, cost = _move_centers(table, _choose_starts(table, groups, random))
         if cost < least:
             best, least = group, cost
     sizes = np.bincount(best, minlength=groups)
@@ -221,6 +262,23 @@ def _cluster(table: FloatArray, groups: int, seed: int) -> IndexArray:
     rank = np.empty(groups, np.intp)
     rank[order] = np.arange(groups)
     return np.asarray(rank[best])
+
+
+def _move_centers(table: FloatArray, centers: FloatArray) -> tuple[IndexArray, float]:
+    """Return the group of each row, and the sum of squared distances from the centers.
+
+    A center to which no row is nearest stays where it is, and its group is empty.
+    """
+    group = np.full(len(table), -1, np.intp)
+    for _ in range(ITERATIONS):
+        distance = cdist(table, centers, "sqeuclidean")
+        last, group = group, np.argmin(distance, axis=1)
+        if np.array_equal(group, last):
+            break
+        member = group[None] == np.arange(len(centers))[:, None]
+        count = member.sum(axis=1)[:, None]
+        centers = np.where(count > 0, member @ table / np.maximum(count, 1), centers)
+    return group, float(((table - centers[group]) ** 2).sum())
 
 
 def _choose_starts(table: FloatArray, groups: int, random: np.random.Generator) -> FloatArray:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from heliodor.conventions import Image
+from heliodor.conventions import Image, IndexArray
 from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.models.inference_network import InferenceNetwork
 from heliodor.models.networks import Network
@@ -249,6 +250,38 @@ def score_with_features(
     else:
         maps = score_with_contaminants(network, image, step, device)
     return OutputAndFeatures(maps, features[0].cpu().numpy())
+
+
+def compute_turned_features(
+    network: Network, image: Image, rows_columns: IndexArray, device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """Return the features of some pixels from their surroundings, turned by 90 degrees.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode; it is moved to the device.
+    image
+        Shape (h, w), normalized.
+    rows_columns
+        Rows and columns of the feature map, which has the pixels [::stride, ::stride]; shape
+        (m, 2).
+
+    Returns
+    -------
+    ndarray of float32, shape (m, channels)
+    """
+    field, stride = network.receptive_field, network.stride
+    padded = mirror_pad(image.astype(np.float32), field // 2)
+    turned = [
+        np.rot90(padded[top : top + field, left : left + field])
+        for top, left in (np.reshape(rows_columns, (-1, 2)) * stride).tolist()
+    ]
+    if not turned:
+        return np.zeros((0, network.classifier.in_channels), np.float32)
+    with torch.inference_mode():
+        seen = network.to(device).features(torch.from_numpy(np.stack(turned))[:, None].to(device))
+    return seen[:, :, 0, 0].float().cpu().numpy()
 
 
 def _smoothly(

@@ -55,7 +55,9 @@ def take_app_scores(
         if source.name not in numbers or source.name in masks.files or journal.has(source):
             continue
         try:
-            found = read_candidates(project / "scores" / f"{numbers[source.name]}.npz")
+            found = read_candidates(
+                project / "scores" / f"{numbers[source.name]}.npz", with_all_features=False
+            )
             fingerprint = fingerprint_file(source.path)
         except BadInput:
             continue  # it was not scored yet, or cannot be read: picking says so

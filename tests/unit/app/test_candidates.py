@@ -38,6 +38,42 @@ def test_what_is_written_is_read(
     np.testing.assert_array_equal(back.features, features)
 
 
+def test_all_features_stay_with_their_candidates(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    whole, noise = (random.normal(size=(n, 6)).astype(np.float16) for n in (5, 3))
+    own = Candidates(
+        0, random.normal(size=(5, 2)), np.arange(5.0)[::-1], np.zeros(5, bool),
+        whole[:, :2], {}, clean_score=np.arange(5.0), all_features=whole, feature_noise=noise,
+    )  # fmt: skip
+    path = tmp_path / "a.npz"
+    write_candidates(path, own)
+    back = read_candidates(path)
+    assert back.all_features is not None
+    np.testing.assert_array_equal(back.all_features, whole)
+    assert read_candidates(path, with_all_features=False).all_features is None
+    for found, rows in (
+        (back.at_least(3.0), [0, 1]),
+        (back.in_contamination(None, 1.0), [4, 3, 2, 1, 0]),
+    ):
+        assert found.all_features is not None
+        assert found.feature_noise is not None
+        np.testing.assert_array_equal(found.all_features, whole[rows])
+        np.testing.assert_array_equal(found.all_features[:, :2], found.features)
+        np.testing.assert_array_equal(found.feature_noise, noise)
+    with np.load(path) as stored:
+        values = dict(stored)
+    earlier = {k: v for k, v in values.items() if k not in ("all_features", "feature_noise")}
+    np.savez(path, **earlier)
+    assert read_candidates(path).all_features is None
+    for damaged in ({"all_features": whole[:4]}, {"feature_noise": noise[:, :5]}):
+        np.savez(path, **(values | damaged))
+        with pytest.raises(BadInput, match="not a file of candidates"):
+            read_candidates(path)
+    np.savez(path, **earlier, all_features=whole)
+    with pytest.raises(BadInput, match="not a file of candidates"):
+        read_candidates(path)
+
+
 @given(n=st.integers(0, 20), seed=st.integers(0, 9), searched=st.booleans())
 def test_what_picking_needs_is_read_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, n: int, seed: int, searched: bool

@@ -59,6 +59,40 @@ def test_features_separate_what_looks_the_same() -> None:
     assert _same_partition(group_crops(crops, features, groups=2).group, kind)
 
 
+def test_features_are_compared_in_units_of_their_noise() -> None:
+    random = np.random.default_rng(2)
+    crops, kind = _noisy(_ring(), 120, 1), np.arange(120) % 2
+    # Many features vary together and say nothing, one with little variance says it.
+    mixing = random.normal(0, 1, (3, 12))
+    mixing[:, 0] = 0
+
+    def vary(count: int) -> NDArray[np.float64]:
+        return random.normal(0, 3, (count, 3)) @ mixing + random.normal(0, 0.05, (count, 12))
+
+    features = vary(120)
+    features[:, 0] += 8.0 * kind
+    assert not _same_partition(group_crops(crops, features, groups=4).group, kind)
+    found = group_crops(crops, features, groups=4, noise=vary(200))
+    assert _same_partition(found.group, kind)
+
+
+def test_scores_separate_what_looks_the_same() -> None:
+    crops, kind = _noisy(_ring(), 120, 1), np.arange(120) % 2
+    features = np.random.default_rng(2).normal(0, 1, (120, 6)) * 1e-3
+    scores = 8.0 * kind + np.random.default_rng(3).normal(0, 0.1, 120)
+    found = group_crops(crops, features, groups=40, scores=scores)
+    assert _same_partition(found.group, kind)
+    assert not _same_partition(group_crops(crops, features, groups=40).group, kind)
+
+
+def test_more_groups_than_the_crops_need_are_left_out() -> None:
+    crops = np.concatenate([_noisy(_ring(), 30, 1), np.repeat(_noisy(_disc(), 1, 2), 30, axis=0)])
+    counts = group_crops(crops, groups=40).counts
+    assert counts.sum() == 60
+    assert (counts > 0).all()
+    assert counts.max() >= 30
+
+
 def test_groups_do_not_depend_on_the_rotation_of_the_crops() -> None:
     crops = np.concatenate([_noisy(_bar(), 40, 1), _noisy(_ring(), 40, 2)])
     turned = np.stack([np.rot90(crop[1:, 1:], i % 4) for i, crop in enumerate(crops)])
@@ -95,6 +129,8 @@ def test_there_are_not_more_groups_than_different_crops() -> None:
 def test_crops_and_features_must_fit(count: int) -> None:
     with pytest.raises(ValueError, match="one row"):
         group_crops(_noisy(_ring(), count, 1), np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="a score"):
+        group_crops(_noisy(_ring(), count, 1), scores=np.zeros(2))
 
 
 @pytest.mark.parametrize("pixel_size", [2.0, 12.0])

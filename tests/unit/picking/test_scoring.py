@@ -16,6 +16,7 @@ from heliodor.errors import BadInput
 from heliodor.models.networks import NETWORKS
 from heliodor.picking import scoring
 from heliodor.picking.scoring import (
+    compute_turned_features,
     lattice_step,
     score_coarsely,
     score_image,
@@ -56,6 +57,19 @@ def test_coarse_scores_are_those_of_every_few_pixels(name: str, shape: Shape, se
     assert stride == network.stride
     assert coarse.dtype == np.float32
     assert_same(coarse, score_image(network, image)[::stride, ::stride])
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_turned_features_are_those_of_turned_images(name: str) -> None:
+    network, image = NETWORK[name], noise((65, 65), 3)
+    last = 64 // network.stride
+    rows_columns = np.array([[0, 0], [1, last], [last // 2, 1]])
+    found = compute_turned_features(network, image, rows_columns)
+    turned = np.ascontiguousarray(np.rot90(image))
+    seen = score_with_features(network, turned, network.stride).features
+    for own, (row, column) in zip(found, rows_columns, strict=True):
+        assert_same(own, seen[:, last - column, row])
+    assert compute_turned_features(network, image, rows_columns[:0]).shape[0] == 0
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))

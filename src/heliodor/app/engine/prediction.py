@@ -16,6 +16,7 @@ from heliodor.app.candidates import Candidates, PickingRecord
 from heliodor.conventions import (
     FloatArray,
     Image,
+    IndexArray,
     to_working,
 )
 from heliodor.data.micrographs.dead_borders import DeadBorder, find_dead_border
@@ -30,7 +31,7 @@ from heliodor.picking.score_maps import (
     assemble_score_maps,
     card_step,
 )
-from heliodor.picking.scoring import score_with_features
+from heliodor.picking.scoring import compute_turned_features, score_with_features
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import atomic_write
 from heliodor.utils.statistics import robust_deviation
@@ -39,6 +40,8 @@ from heliodor.utils.statistics import robust_deviation
 SETTINGS: Final = PickSettings()
 #: Length of the feature vector of a candidate.
 FEATURES: Final = 32
+#: The noise of the features is measured on every n-th of the best candidates.
+NOISE_BEST, NOISE_STEP = 32, 2
 #: A preview shows this many robust standard deviations on either side of the median.
 GRAY_DEVIATIONS: Final = 4.0
 JPEG_QUALITY: Final = 85
@@ -97,7 +100,8 @@ def predict(
     xy = maxima.picks.xy_px[order]
     working = to_working(xy, image.original_shape, image.shape)
     bad |= _touches_dead_border(working, normalized, model.card.diameter_angstrom / size)
-    features = _sample_features(seen.features, working / model.network.stride)
+    nodes = _find_nodes(seen.features, working / model.network.stride)
+    features = np.asarray(seen.features[:, nodes[:, 0], nodes[:, 1]].T)
     margin = settings.distances_for(model, size).margin_px
     record = PickingRecord(
         made_with,
@@ -111,8 +115,9 @@ def predict(
     figures = _measure_figures(image.image, normalized, maps)
     return Prediction(
         Candidates(
-            number, xy, score, bad, features, figures, stamp_of(image),
-            clean[order], contamination, record,
+            number, xy, score, bad, _project(features), figures, stamp_of(image),
+            clean[order], contamination, record, features.astype(np.float16),
+            _measure_noise(model, normalized, nodes, features, device),
         ),
         maps,
         normalized,
@@ -154,11 +159,25 @@ def _touches_dead_border(
     return np.asarray(((xy < first) | (xy > last)).any(axis=1) & (wide != DeadBorder()))
 
 
-def _sample_features(seen: Image, xy: FloatArray) -> NDArray[np.float16]:
-    """Return the projected features at positions of the feature map, shape (n, FEATURES)."""
+def _find_nodes(seen: Image, xy: FloatArray) -> IndexArray:
+    """Return the rows and columns of a feature map nearest to positions on it, shape (n, 2)."""
     _, height, width = seen.shape
-    columns, rows = np.clip(np.rint(xy).astype(np.intp), 0, [width - 1, height - 1]).T
-    return np.asarray(seen[:, rows, columns].T @ _projection(len(seen)), dtype=np.float16)
+    nodes = np.rint(xy[:, ::-1]).astype(np.intp)
+    return np.asarray(np.clip(nodes, 0, [height - 1, width - 1]))
+
+
+def _project(features: Image) -> NDArray[np.float16]:
+    """Return fewer features, shape (n, FEATURES)."""
+    return np.asarray(features @ _projection(features.shape[1]), dtype=np.float16)
+
+
+def _measure_noise(
+    model: Model, normalized: Image, nodes: IndexArray, features: Image, device: torch.device
+) -> NDArray[np.float16]:
+    """Return how the features of some candidates differ from those of the same, turned."""
+    some = slice(0, NOISE_BEST, NOISE_STEP)
+    turned = compute_turned_features(model.network, normalized, nodes[some], device)
+    return np.asarray(turned - features[some], dtype=np.float16)
 
 
 @functools.cache

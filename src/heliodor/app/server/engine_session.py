@@ -170,7 +170,7 @@ class EngineSession:
         if diameter is None:
             return False
         try:
-            candidates = read_candidates(path)
+            candidates = read_candidates(path, with_all_features=False)
             if self._has_changed(number, candidates.stamp):
                 raise BadInput(f"{self._project.sources[number].path} has changed")
             self._stamps[number] = candidates.stamp
@@ -545,7 +545,8 @@ class EngineSession:
             if mask is None or diameter is None or self._project.ignores_contamination(number):
                 continue
             try:
-                candidates = read_candidates(self._project.path(SCORES, number))
+                path = self._project.path(SCORES, number)
+                candidates = read_candidates(path, with_all_features=False)
                 size = self._tiles.pixel_size(number)
             except BadInput:
                 continue  # not scored yet, or the micrograph is gone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +22,8 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.picking.crop_groups import (
+    FEWEST_EACH,
+    GROUPS,
     SIDE_PX,
     Crops,
     as_gray,
@@ -85,24 +86,22 @@ def inspect_picks(
         raise BadInput("set the particle's diameter first")
     model = project.settings.model
     seen = predictions.of_model(model)
-    total = sum(
-        own.picks(predictions.threshold(own.model, project.settings.threshold))
-        for own in seen.values()
-    )
+    counts = {
+        number: own.picks(predictions.threshold(own.model, project.settings.threshold))
+        for number, own in seen.items()
+    }
     random = np.random.default_rng(seed)
     order = random.permutation(sorted(seen))[:MAX_MICROGRAPHS]
     above, below = list[_Drawn](), list[_Drawn]()
-    share = max(1, -(-MAX_PICKS // max(1, len(order))))
-    for number in order.tolist():
+    drawn_from = _share_out([counts[number] for number in order.tolist()], MAX_PICKS)
+    for number, most in zip(order.tolist(), drawn_from, strict=True):
         found = _read(number, project, annotations, tiles, masks)
         if found is None:
             continue
         threshold = predictions.threshold(found.model, project.settings.threshold)
         is_pick = found.score >= threshold
         picks = np.flatnonzero(is_pick)
-        # As many from each micrograph, and more where the others have too few.
-        more = MAX_PICKS - sum(len(own.candidates.score) for own in above)
-        kept = random.permutation(picks)[: min(more, max(share, more // 2))]
+        kept = random.permutation(picks)[:most]
         rest = np.flatnonzero(~is_pick)[: -(-MAX_BELOW // len(order))]
         chosen = np.concatenate([np.sort(kept), rest])
         own = _cut(number, found, chosen, project, annotations, tiles, preview)
@@ -114,12 +113,21 @@ def inspect_picks(
     crops, score = _join_crops(drawn), np.concatenate([own.candidates.score for own in drawn])
     return {
         "side": SIDE_PX,
-        "total": total,
+        "total": sum(counts.values()),
         "drawn": len(crops),
         "micrographs": len(drawn),
         "averages": _average_bands(crops, score, [own for own in below if len(own.crops)]),
         "groups": _group(drawn, crops, seed),
     }
+
+
+def _share_out(counts: Sequence[int], total: int) -> list[int]:
+    """Return as many of each, and more where the others have too few, to a total."""
+    out = [0] * len(counts)
+    for done, place in enumerate(sorted(range(len(counts)), key=counts.__getitem__)):
+        out[place] = min(counts[place], -(-total // (len(counts) - done)))
+        total -= out[place]
+    return out
 
 
 def _read(
@@ -194,14 +202,16 @@ def _average_bands(
 
 def _group(drawn: Sequence[_Drawn], crops: Crops, seed: int) -> list[dict[str, Any]]:
     """Return the groups, the largest first, with their members."""
-    # Another version may have written files with other features.
-    widths = Counter(own.candidates.features.shape[1] for own in drawn)
-    features = (
-        np.concatenate([own.candidates.features for own in drawn]) if len(widths) == 1 else None
-    )
-    if features is not None and not np.isfinite(features).all():
-        features = None  # a damaged file
-    found = group_crops(crops, features, seed=seed)
+    tables = [own.candidates for own in drawn]
+    features = _join([own.all_features for own in tables])
+    noise = _join([own.feature_noise for own in tables])
+    if features is None or noise is None or features.shape[1] != noise.shape[1]:
+        features, noise = _join([own.features for own in tables]), None
+    scores = None
+    if features is not None:
+        scores = np.concatenate([own.without_contamination for own in tables])
+    groups = min(GROUPS, -(-len(crops) // FEWEST_EACH))
+    found = group_crops(crops, features, groups, seed, noise, scores)
     members: list[list[dict[str, Any]]] = [[] for _ in found.counts]
     places = iter(found.group.tolist())
     for own in drawn:
@@ -219,6 +229,18 @@ def _group(drawn: Sequence[_Drawn], crops: Crops, seed: int) -> list[dict[str, A
         }
         for own, image in zip(members, gray, strict=True)
     ]
+
+
+def _join(tables: Sequence[NDArray[np.float16] | None]) -> NDArray[np.float16] | None:
+    """Return tables below each other; None if one is missing, damaged, or has other columns.
+
+    Another version may have written files without them, or with other features.
+    """
+    known = [own for own in tables if own is not None]
+    if len(known) < len(tables) or len({own.shape[1] for own in known}) != 1:
+        return None
+    joined = np.concatenate(known)
+    return joined if np.isfinite(joined).all() else None
 
 
 def _encode(image: NDArray[np.uint8] | Image) -> str:

@@ -73,6 +73,11 @@ def propose_questions(
     ]
 
 
+def _count_bytes(candidates: Candidates) -> int:
+    tables = (candidates.features, candidates.all_features, candidates.feature_noise)
+    return sum(own.nbytes for own in tables if own is not None) + 32 * len(candidates.score)
+
+
 def read_candidates_of(number: int, project: Project, tiles: MicrographTiles) -> Candidates | None:
     """Return the candidates of a micrograph with features; None if they cannot be read now."""
     path = project.path(SCORES, number)
@@ -81,7 +86,7 @@ def read_candidates_of(number: int, project: Project, tiles: MicrographTiles) ->
         return tiles.cache.get(
             ("candidates", number, stamp),
             lambda: read_candidates(path).at_least(MIN_SCORE),
-            lambda made: int(made.features.nbytes + 32 * len(made.score)),
+            _count_bytes,
         )
     except (OSError, BadInput):
         return None

@@ -13,7 +13,7 @@ import torch
 from PIL import Image as Pillow
 
 from heliodor.app.candidates import read_candidates
-from heliodor.app.engine.prediction import FEATURES
+from heliodor.app.engine.prediction import FEATURES, NOISE_BEST, NOISE_STEP
 from heliodor.app.engine.session import _describe_error
 from heliodor.data.micrographs.sources import Source
 from heliodor.models.model_file import load_model, save_model
@@ -110,6 +110,13 @@ def test_it_scores_all_but_what_is_no_micrograph(
     found = read_candidates(project / "scores" / "0.npz")
     assert found.model == 0
     assert found.features.shape == (len(found.score), FEATURES)
+    assert found.all_features is not None
+    assert found.feature_noise is not None
+    channels = loaded.network.classifier.in_channels
+    assert found.all_features.shape == (len(found.score), channels)
+    turned = len(range(0, min(len(found.score), NOISE_BEST), NOISE_STEP))
+    assert found.feature_noise.shape == (turned, channels)
+    assert 0 < np.abs(found.feature_noise).mean() < np.abs(found.all_features).mean()
     result = found.as_result("m0")
     assert result is not None
     assert len(result.candidates) > 0

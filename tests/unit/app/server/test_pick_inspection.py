@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from heliodor.app.candidates import read_candidates, write_candidates
+from heliodor.app.server import pick_inspection
 from helpers.app import HEIGHT, WIDTH, open_app
 from helpers.fake_engine import places
 
@@ -59,6 +61,50 @@ def test_picks_are_grouped_without_features_that_are_damaged(tmp_path: Path) -> 
         write_candidates(path, replace(found, features=np.full_like(found.features, np.nan)))
         groups = visit.get("/api/inspection")["groups"]
         assert sum(len(group["members"]) for group in groups) == 9
+
+
+def test_picks_are_grouped_by_all_features_where_all_files_have_them(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        random = np.random.default_rng(0)
+        for number in range(3):
+            path = tmp_path / f"project/scores/{number}.npz"
+            found = read_candidates(path)
+            whole = random.normal(30 * (number == 1), 0.1, (len(found.score), 6))
+            noise = random.normal(0, 0.1, (16, 6)).astype(np.float16)
+            whole = whole.astype(np.float16)
+            found = replace(found, all_features=whole, feature_noise=noise)
+            write_candidates(path, found)
+        groups = visit.get("/api/inspection")["groups"]
+        on = [{one["micrograph"] for one in group["members"]} for group in groups]
+        assert on == [{0, 2}, {1}]
+        # A file of an earlier version: none of the others' are used.
+        write_candidates(path, replace(found, all_features=None, feature_noise=None))
+        groups = visit.get("/api/inspection")["groups"]
+        assert sum(len(group["members"]) for group in groups) == 9
+        assert {1} not in [{one["micrograph"] for one in group["members"]} for group in groups]
+
+
+def test_as_many_picks_are_drawn_from_each_micrograph_as_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pick_inspection, "MAX_PICKS", 6)
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        rejected = [
+            {"id": str(i), "kind": "negative", "x": float(AT[i, 0]), "y": float(AT[i, 1])}
+            for i in (2, 3)
+        ]
+        for seed in range(3):
+            found = visit.get(f"/api/inspection?seed={seed}")
+            assert (found["total"], found["drawn"]) == (9, 6)
+            members = [one["micrograph"] for group in found["groups"] for one in group["members"]]
+            assert np.bincount(members).tolist() == [2, 2, 2]
+        visit.post("/api/micrographs/1/labels", add=rejected)
+        found = visit.get("/api/inspection")
+        assert (found["total"], found["drawn"]) == (7, 6)
+        members = [one["micrograph"] for group in found["groups"] for one in group["members"]]
+        assert np.bincount(members)[1] == 1
 
 
 def test_without_picks_a_sentence_says_so(tmp_path: Path) -> None:
