@@ -10,6 +10,7 @@ trained with the labels, at its automatic threshold, that have whole boxes.
 
 general  heliodor's general model without labels, its surest picks
 labels   heliodor trained with the labels
+thorough the same with `--effort thorough`, its surest picks
 topaz    Topaz's own resnet8 trained further with the same labels, told the right pi: its surest
 truth    as many true particles, drawn at random; all, if there are fewer
 curated  with --new: a random half of the true particles
@@ -216,6 +217,9 @@ def collect(task: Task, folder: Path, topaz: Path, updates: int, with_new: bool)
          general)  # fmt: skip
     kept(folder / "labels.json", heliodor_runs.trained, task, task.labels(LABELS), "general", 0,
          labels)  # fmt: skip
+    thorough = folder / f"thorough_{LABELS}"
+    kept(folder / "thorough.json", heliodor_runs.trained, task, task.labels(LABELS), "general", 0,
+         thorough, "thorough")  # fmt: skip
     kept(folder / f"topaz_{updates}.json", topaz_runs.trained, task, LABELS, updates, 1,
          folder / "topaz", topaz)  # fmt: skip
     (its,) = (folder / "topaz" / f"trained_{LABELS}_{updates}").glob("model_epoch*.txt")
@@ -223,10 +227,12 @@ def collect(task: Task, folder: Path, topaz: Path, updates: int, with_new: bool)
     truth = gather(task, read_picks(task.truth))
     sets = {
         "general": gather(task, read_picks(general / "picks.tsv", candidates=True)),
+        "thorough": gather(task, read_picks(thorough / "unseen" / "picks.tsv", candidates=True)),
         "topaz": gather(task, read_picks(its, candidates=True)),
     }
     rows = {name: choose_surest(each, len(chosen)) for name, each in sets.items()}
-    rows = {"general": rows["general"], "labels": chosen, "topaz": rows["topaz"]}
+    names = ("thorough", "topaz")
+    rows = {"general": rows["general"], "labels": chosen, **{name: rows[name] for name in names}}
     rows["truth"] = draw(truth, len(chosen))
     if with_new:
         rows["curated"] = draw(truth, len(truth) // 2)

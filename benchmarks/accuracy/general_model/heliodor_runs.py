@@ -69,10 +69,13 @@ def as_shipped(task: Task, general: General, out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def trained(task: Task, labels: Path, start: str, seed: int, out: Path) -> dict[str, Any]:
+def trained(
+    task: Task, labels: Path, start: str, seed: int, out: Path, effort: str = "normal"
+) -> dict[str, Any]:
     """Train from a model, or from scratch, with the defaults; seconds are those of training."""
     command = [*HELIODOR, "train", "--micrographs", str(task.learn), "--labels", str(labels)]
     command += ["--diameter", f"{task.diameter:g}", "--from", start, "--seed", str(seed)]
+    command += ["--effort", effort]
     took = spent([*command, "--device", "cpu", "--threads", "1", "-o", str(out)])
     pick(task.unseen, out / "unseen", "--model", str(out / "model.safetensors"))
     return {
