@@ -161,7 +161,7 @@ class TrainingSettings:
     effort: Effort = option(
         "normal",
         help="quick: less accurate, in a fraction of the time; normal; thorough: more accurate, in"
-        " about three times the time. Picking takes equally long with each.",
+        " about four times the time. Picking takes equally long with each.",
         group=_TRAINING,
         metavar="NAME",
         default="normal",
