@@ -6,6 +6,7 @@ from typing import Any
 
 from heliodor import __version__
 from heliodor.models.model_file import (
+    EFFORT_KEY,
     NOVELTY_KEY,
     Model,
     ModelCard,
@@ -68,7 +69,8 @@ def build_model_card(
         best_epoch=trained.best_epoch,
         updates=best.update,
         validation_ap=best.validation_ap if best.validation_ap == best.validation_ap else None,
-        extra=_novelty(dataset, data.diameter_angstrom / size),
+        extra=_novelty(dataset, data.diameter_angstrom / size)
+        | ({} if recipe.effort == "normal" else {EFFORT_KEY: recipe.effort}),
     )
 
 

@@ -54,6 +54,8 @@ def test_training_thoroughly_and_again(data: Path, tmp_path: Path) -> None:
     assert model.network.contaminant is not None
     assert model.card.working_pixel_size_angstrom == normal.card.working_pixel_size_angstrom
     assert np.isfinite(model.card.threshold)
+    assert model.card.extra["effort"] == "thorough"
+    assert "effort" not in normal.card.extra
     hidden = {path.name for path in (tmp_path / "out").iterdir() if path.name[0] == "."}
     assert not [name for name in hidden if name.startswith(".training")]
     record = json.loads((tmp_path / "out" / "run.json").read_text())

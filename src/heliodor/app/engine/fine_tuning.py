@@ -21,7 +21,7 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.matching import MATCH_FRACTION
 from heliodor.evaluation.thresholds import choose_threshold
-from heliodor.models.model_file import GENERAL_KEY, Model
+from heliodor.models.model_file import EFFORT_KEY, GENERAL_KEY, Model
 from heliodor.models.networks import Network
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
 from heliodor.picking.corrections import near
@@ -228,7 +228,8 @@ def _build_model(
     threshold = start.card.threshold if chosen is None else chosen
     if scale.calibration is not None:
         particles = scale.calibration.particles[0] / scale.calibration.micrographs
-    extra = {k: v for k, v in start.card.extra.items() if k not in (GENERAL_KEY, "slope", "shift")}
+    of_start = (GENERAL_KEY, EFFORT_KEY, "slope", "shift")
+    extra = {k: v for k, v in start.card.extra.items() if k not in of_start}
     card = replace(
         start.card,
         contaminant=network.contaminant is not None,
