@@ -39,7 +39,7 @@ NOVELTY_KEY = "novelty"
 GENERAL_KEY = "general"
 #: The key in the card's `extra` of what a general model was adapted with.
 ADAPTED_KEY = "adapted"
-#: Key of `ModelCard.extra` that says how thoroughly a model was trained, if not as usual.
+#: The key in the card's `extra` of how thoroughly a model was trained, if not as usual.
 EFFORT_KEY = "effort"
 #: The longest header (with the card) that is read; it has room for 100,000 micrograph names.
 MAX_HEADER_BYTES = 2**24
