@@ -18,7 +18,8 @@ from the shape of the particles' scores (`particle_scores`).
 
 Both take dark contaminants for particles. If candidates above this threshold are of two groups
 (`score_valley`), those with the lower scores may be contaminants, or particles seen from a side on
-which they score worse. So the threshold is moved half of the way to the valley between them.
+which they score worse. So the threshold is moved half of the way to the valley between them, or
+less if it is not deep.
 """
 
 from __future__ import annotations
@@ -174,7 +175,8 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
         threshold = (threshold + seen) / 2
     valley = find_valley(every.threshold, every.picks, threshold)
     if valley is not None:
-        threshold = (threshold + valley) / 2
+        before = threshold
+        threshold += valley.certainty * (valley.score - before) / 2
     scale = sum(group.area for group in groups) / area
     curves = [_shape_curve(every.threshold, shape, scale)]
     if seen is not None:
@@ -189,7 +191,8 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
         if valley is not None:
             # What if there are no particles below it?
             true = counts.true_picks(REACH, 0.0)
-            most = float(np.interp(valley, counts.threshold, true))
+            end = before + valley.certainty * (valley.score - before)
+            most = float(np.interp(end, counts.threshold, true))
             curves.append(_to_curve(counts, np.minimum(true, most), scale))
     calibration = Calibration(
         curves[0], tuple(curves[1:]), scores.micrographs, np.zeros(0), math.inf

@@ -6,7 +6,7 @@ score worse than particles do, and where there is a gap between the two, it show
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -14,15 +14,27 @@ from heliodor.conventions import FloatArray
 
 #: Candidates within this distance of a score are counted, log-odds.
 HALF_WINDOW: Final = 0.5
-#: A valley has fewer candidates than some score below it and than some score above it has, by this
-#: many standard deviations of the difference.
-DEEP: Final = 2.0
+#: The depth of a valley is the share by which it has fewer candidates than some score below it and
+#: than some score above it have, after this many standard deviations of the difference are left
+#: out.
+DEVIATIONS: Final = 1.0
+#: A valley of this depth is certain.
+CERTAIN: Final = 0.4
 #: Of the candidates above the first threshold at least this share must lie above the valley.
 LEAST_SHARE: Final = 0.1
 
 
-def find_valley(score: FloatArray, picks: FloatArray, lowest: float) -> float | None:
-    """Return the score at which a valley is deepest, None if there is none.
+class Valley(NamedTuple):
+    """Where few candidates score."""
+
+    #: Log-odds.
+    score: float
+    #: From 0 to 1. It grows with the depth, so that a few micrographs more or less change little.
+    certainty: float
+
+
+def find_valley(score: FloatArray, picks: FloatArray, lowest: float) -> Valley | None:
+    """Return the deepest valley, None if there is none.
 
     Parameters
     ----------
@@ -42,7 +54,10 @@ def find_valley(score: FloatArray, picks: FloatArray, lowest: float) -> float | 
     below = np.maximum.accumulate(counts)
     above = np.maximum.accumulate(counts[::-1])[::-1]
     side = np.minimum(below, above)
-    depth = (side - counts) / np.sqrt(np.maximum(side + counts, 1.0))
+    surplus = side - counts - DEVIATIONS * np.sqrt(side + counts)
+    depth = surplus / np.maximum(side, 1.0)
     depth[picks[middle] < LEAST_SHARE * picks[middle[0]]] = 0.0
     deepest = int(np.argmax(depth))
-    return float(score[middle[deepest]]) if depth[deepest] >= DEEP else None
+    if depth[deepest] <= 0:
+        return None
+    return Valley(float(score[middle[deepest]]), min(1.0, float(depth[deepest]) / CERTAIN))

@@ -26,19 +26,33 @@ def test_two_groups_have_a_valley_between_them(seed: int) -> None:
     contaminants = normal(0.0, 0.6, 80, seed)
     valley = find_valley(SCORE, above(contaminants, normal(4.0, 0.6, 60, seed + 9)), -1.0)
     assert valley is not None
-    assert 1.0 < valley < 3.2
+    assert 1.0 < valley.score < 3.2
+    assert valley.certainty == 1.0
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_one_group_has_none(seed: int) -> None:
-    assert find_valley(SCORE, above(normal(2.0, 1.5, 400, seed)), -1.0) is None
+    valley = find_valley(SCORE, above(normal(2.0, 1.5, 400, seed)), -1.0)
+    assert valley is None or valley.certainty < 0.5
+
+
+def test_the_certainty_grows_with_the_depth() -> None:
+    """By little each time: one candidate more or less never decides."""
+    low, high = normal(0.0, 0.6, 80), normal(4.0, 0.6, 60, 1)
+    between = np.random.default_rng(3).permutation(np.linspace(0.5, 3.5, 180))
+    found = [find_valley(SCORE, above(low, high, between[: 4 * n]), -1.0) for n in range(46)]
+    certainty = np.array([0.0 if own is None else own.certainty for own in found])
+    assert certainty[0] == 1.0
+    assert certainty[-1] < 0.3
+    assert np.abs(np.diff(certainty)).max() < 0.25
 
 
 def test_what_is_below_the_lowest_is_no_group() -> None:
     picks = above(normal(0.0, 0.6, 80), normal(4.0, 0.6, 60, 1))
     valley = find_valley(SCORE, picks, 0.0)
     assert valley is not None
-    assert find_valley(SCORE, picks, valley) is None
+    rest = find_valley(SCORE, picks, valley.score)
+    assert rest is None or rest.certainty < 0.5
 
 
 def test_a_few_far_above_the_others_are_no_group() -> None:
