@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import textwrap
@@ -15,7 +16,10 @@ from heliodor.app.server.thorough_training import FEWEST_LABELS, ThoroughTrainin
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.star_list import read_micrographs
-from helpers.app import DIAMETER, AppVisit, open_app
+from helpers.app import DIAMETER, HEIGHT, WIDTH, AppVisit, open_app
+from helpers.fake_engine import places
+
+AT = places((HEIGHT, WIDTH))
 
 #: Stands for `heliodor`: says what it was told, and trains as told by the file beside it.
 _TRAINER = textwrap.dedent(
@@ -135,6 +139,25 @@ def test_the_files_it_reads_name_the_micrographs_that_are_not_excluded(
         assert "--pixel-size" not in words
         training.cancel()
         assert _ended(visit)["state"] == "cancelled"
+
+
+def test_picks_in_painted_contamination_are_negatives(tmp_path: Path, trainer: list[str]) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        _use(visit, trainer)
+        _orders(wait=True)
+        _label(visit, 0, FEWEST_LABELS)
+        step, (x, y) = 20.0, AT[2]
+        mask = np.zeros((int(HEIGHT / step), int(WIDTH / step)), bool)
+        row, column = round(y / step), round(x / step)
+        mask[row - 1 : row + 2, column - 1 : column + 2] = True
+        bits = base64.b64encode(np.packbits(mask).tobytes()).decode()
+        painted = {"rows": mask.shape[0], "columns": mask.shape[1], "step": step, "bits": bits}
+        visit.post("/api/micrographs/1/contamination", ignore=False, mask=painted)
+        _start(visit)
+        negatives = read_picks(tmp_path / "project/thorough_training/negatives.star")
+        np.testing.assert_allclose(negatives.xy_px, AT[[2]], atol=1e-3)
+        assert {*negatives.names()} == {str(tmp_path / "mics/mic 1.mrc")}
 
 
 def test_pixel_sizes_of_a_list_are_kept(tmp_path: Path, trainer: list[str]) -> None:
