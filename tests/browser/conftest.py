@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +87,12 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as at_end:
 
         def start(
-            *arguments: object, project: Path = tmp_path / "project", port: int = 0
+            *arguments: object,
+            project: Path = tmp_path / "project",
+            port: int = 0,
+            program: Sequence[str] = ("-m", "heliodor"),
         ) -> Server:
-            command = [sys.executable, "-m", "heliodor", "app", *map(str, arguments)]
+            command = [sys.executable, *program, "app", *map(str, arguments)]
             environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
             process = subprocess.Popen(
                 [*command, "-o", str(project), "--port", str(port)],

@@ -27,7 +27,7 @@ TESTED_BY = {
     ],
     "unit/app/server/test_tiles.py": ["app/server/routes/images", "app/server/sprites"],
     "unit/app/server/test_engine_session.py": [
-        "app/server/engine_requests", "app/server/questions",
+        "app/server/engine_requests", "app/server/models", "app/server/questions",
         "app/server/routes/model",
         "app/server/training_status",
     ],

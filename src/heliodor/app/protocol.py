@@ -25,6 +25,7 @@ from pydantic import (
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
+from heliodor.evaluation.calibration import Calibration
 
 
 def _parse_positions(value: Any) -> FloatArray:
@@ -299,3 +300,14 @@ class EventWriter:
             except (BrokenPipeError, ValueError) as error:
                 # The server is gone; the end of the requests follows.
                 print(f"event not delivered: {line} ({error})", file=sys.stderr)
+
+
+def describe_calibration(calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return a calibration ready for JSON, with the numbers of particles of all its repeats."""
+    if calibration is None:
+        return None
+    return {
+        **calibration.as_dict(),
+        "clear_above": 0.0,  # infinite without labels; only picking needs it
+        "repeat_particles": [round(repeat.particles, 2) for repeat in calibration.repeats],
+    }

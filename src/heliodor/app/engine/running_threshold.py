@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 
@@ -131,14 +131,3 @@ class RunningThreshold:
         return ThresholdEstimate(
             after.threshold, after.calibration, len(self._scores), not self.missing
         )
-
-
-def describe_calibration(calibration: Calibration | None) -> dict[str, Any] | None:
-    """Return a calibration ready for JSON, with the numbers of particles of all its repeats."""
-    if calibration is None:
-        return None
-    return {
-        **calibration.as_dict(),
-        "clear_above": 0.0,  # infinite without labels; only picking needs it
-        "repeat_particles": [round(repeat.particles, 2) for repeat in calibration.repeats],
-    }

@@ -22,11 +22,7 @@ from heliodor.app.engine.fine_tuning import (
 )
 from heliodor.app.engine.prediction import SETTINGS, Prediction, predict, write_preview
 from heliodor.app.engine.request_queue import RequestQueue
-from heliodor.app.engine.running_threshold import (
-    RunningThreshold,
-    ThresholdEstimate,
-    describe_calibration,
-)
+from heliodor.app.engine.running_threshold import RunningThreshold, ThresholdEstimate
 from heliodor.app.protocol import (
     CancelledEvent,
     EventWriter,
@@ -39,6 +35,7 @@ from heliodor.app.protocol import (
     ThresholdEvent,
     TrainedEvent,
     TrainRequest,
+    describe_calibration,
 )
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.label_assignment import LabeledSource

@@ -510,20 +510,8 @@ class EngineSession:
                 else:
                     self._send_project()
             number = self._project.next_model()
-            painted = self._find_painted_over()
-            request = build_train_request(self._project, self._annotations, number, painted)
-            if not request.labels:
-                raise refuse("mark some particles first", 409)
+            request, self._training_on = self.gather_training(number)
             self.training.start(number)
-            self._training_on = {
-                "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-                "from": self._project.settings.model,
-                "diameter": self._project.settings.diameter_angstrom,
-                "labels": sum(map(len, request.labels.values())),
-                "negatives": sum(map(len, request.negatives.values())),
-                "negatives_painted": sum(map(len, painted.values())),
-                "micrographs_labeled": len(request.labels),
-            }
             labels = count_of(self._training_on["labels"], "label")
             on = count_of(len(request.labels), "micrograph")
             self._note(f"training of model {number} started: {labels} on {on}")
@@ -533,6 +521,45 @@ class EngineSession:
             else:
                 self.training.set_message("starting")
             self._touch(())
+
+    def gather_training(self, number: int) -> tuple[TrainRequest, dict[str, Any]]:
+        """Return the request that trains a model on all annotations, and the record of these.
+
+        Parameters
+        ----------
+        number
+            Of the new model.
+
+        Raises
+        ------
+        HTTPException
+            If there is no diameter, or no particle is labeled.
+        """
+        with self._lock:
+            diameter = self._project.settings.diameter_angstrom
+            if diameter is None:
+                raise refuse("set the particle's diameter first", 409)
+            painted = self._find_painted_over()
+            request = build_train_request(self._project, self._annotations, number, painted)
+            if not request.labels:
+                raise refuse("mark some particles first", 409)
+            return request, {
+                "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "from": self._project.settings.model,
+                "diameter": diameter,
+                "labels": sum(map(len, request.labels.values())),
+                "negatives": sum(map(len, request.negatives.values())),
+                "negatives_painted": sum(map(len, painted.values())),
+                "micrographs_labeled": len(request.labels),
+            }
+
+    def next_model(self) -> int:
+        """Return the number of the next model, which is not that of a running training."""
+        with self._lock:
+            number = self._project.next_model()
+            if self.training.running and self.training.number is not None:
+                number = max(number, self.training.number + 1)
+            return number
 
     def _find_painted_over(self) -> dict[int, FloatArray]:
         """Return what the user painted over and did not label, by the micrograph's number."""

@@ -24,6 +24,8 @@ class _StoredRecord(StoredModel):
     micrographs_labeled: int | None = None
     validation: float | None = None
     seconds: float | None = None
+    #: How it was trained: "thorough"; None: while the user waited.
+    trained: str | None = None
 
 
 def read_record(project: Project, number: int) -> dict[str, Any] | None:
@@ -47,7 +49,9 @@ def list_models(project: Project) -> list[dict[str, Any]]:
     models = []
     for number in [0, *numbers]:
         record = read_record(project, number) or {}
-        known = ("date", "from", "labels", "negatives", "micrographs_labeled", "validation")
+        known = (
+            "date", "from", "labels", "negatives", "micrographs_labeled", "validation", "trained",
+        )  # fmt: skip
         models.append(
             {
                 "number": number,

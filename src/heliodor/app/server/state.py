@@ -33,6 +33,7 @@ from heliodor.app.server.project import (
 )
 from heliodor.app.server.provenance import describe_making, list_differences
 from heliodor.app.server.questions import propose_questions
+from heliodor.app.server.thorough_training import ThoroughTraining
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.user_masks import UserMaskStore, describe_mask, parse_mask
 from heliodor.data.micrographs.name_matching import match_names
@@ -108,6 +109,9 @@ class ProjectState:
             project, self.annotations, self.tiles, self.predictions, self.masks, threads,
             self.lock, self.touch, self.set_failure, engine, device, self.activity.write,
         )  # fmt: skip
+        self.thorough_training = ThoroughTraining(
+            project, self.engine, threads, self.lock, device, self.activity.write
+        )
         self.batch_run = BatchRun(
             project, self.annotations, self.predictions, self.masks, threads, device=device,
             note=self.activity.write,
@@ -454,11 +458,12 @@ class ProjectState:
             }
 
     def process_states(self) -> dict[str, Any]:
-        """Return the states of the engine, the training and the run."""
+        """Return the states of the engine, the trainings and the run."""
         with self.lock:
             return {
                 "engine": self.engine.state(),
                 "training": dict(self.engine.training.status),
+                "thorough": self.thorough_training.state(),
                 "run": self._run_state(),
             }
 
@@ -467,6 +472,7 @@ class ProjectState:
         working = self.engine.state()["state"] in ("starting", "training", "scoring")
         working = working or (self.filaments is not None and self.filaments.is_running())
         working = working or self.comparison.state()["state"] == "running"
+        working = working or self.thorough_training.state()["state"] == "running"
         return working or self.batch_run.state()["state"] == "running"
 
     def _run_state(self) -> dict[str, Any]:
@@ -562,6 +568,7 @@ class ProjectState:
             if self.filaments is not None:
                 self.filaments.close()
             self.comparison.close()
+            self.thorough_training.close()
             self.batch_run.close()
         finally:
             self.table.close()

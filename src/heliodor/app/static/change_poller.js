@@ -86,8 +86,10 @@ export class ChangePoller {
     const rescored = this.#applyRows(news);
     const model = state.engine.model;
     const training = state.training.state;
+    const thorough = state.thorough.state;
     state.engine = news.engine;
     state.training = news.training;
+    state.thorough = news.thorough;
     state.run = news.run;
     state.applySettings(news.settings);
     if (news.settings.threshold !== null) state.countedAt = news.settings.threshold;
@@ -99,7 +101,8 @@ export class ChangePoller {
     if (news.all || news.engine.model !== model) state.picks.invalidate(null, state.current);
     else if (rescored.length) state.picks.invalidate(rescored, state.current);
     if (news.all || rescored.length || news.engine.model !== model) void state.readHistogram();
-    if (news.engine.model !== model || news.training.state !== training) state.modelsChanged.emit();
+    if (news.engine.model !== model || news.training.state !== training || news.thorough.state !== thorough)
+      state.modelsChanged.emit();
   }
 
   /**

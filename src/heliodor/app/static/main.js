@@ -12,6 +12,7 @@ import { InspectPanel } from "./panel_inspect.js";
 import { LabelPanel } from "./panel_label.js";
 import { ReviewPanel } from "./panel_review.js";
 import { TrainPanel } from "./panel_train.js";
+import { ThoroughTrainingPanel } from "./thorough_training.js";
 import { Panels } from "./panels.js";
 import { ParticleTable } from "./particle_table.js";
 import { keepReading, makeReadOnly } from "./read_only.js";
@@ -80,6 +81,7 @@ async function start() {
   const toolbar = new Toolbar(state, viewer, list);
   const labelPanel = new LabelPanel(state, viewer);
   const trainPanel = new TrainPanel(state);
+  new ThoroughTrainingPanel(state);
   const inspectPanel = new InspectPanel(state, viewer);
   const reviewPanel = new ReviewPanel(state, tiles, panels, () => viewer.image.lowPass);
   new ExportPanel(state);

@@ -14,6 +14,7 @@ export class Notifier {
   /** What was done while nobody looked; "" for nothing. */
   news = "";
   #training = "";
+  #thorough = "";
   #run = "";
   #scoringSince = 0;
 
@@ -25,6 +26,7 @@ export class Notifier {
     this.state = state;
     this.onNews = onNews;
     this.#training = state.training.state;
+    this.#thorough = state.thorough.state;
     this.#run = state.run.state;
     for (const button of document.querySelectorAll(".notify"))
       button.addEventListener("click", () => void this.#ask());
@@ -61,12 +63,15 @@ export class Notifier {
   }
 
   #onActivity() {
-    const { training, run, engine } = this.state;
+    const { training, thorough, run, engine } = this.state;
     if (this.#training === "running" && training.state === "done") this.#tell(`Model ${training.number} is trained`);
     if (this.#training === "running" && training.state === "refused") this.#tell("The training failed");
+    if (this.#thorough === "running" && thorough.state === "done") this.#tell(`Model ${thorough.number} is trained thoroughly`);
+    if (this.#thorough === "running" && thorough.state === "failed") this.#tell("The thorough training failed");
     if (this.#run === "running" && run.state === "done") this.#tell("All micrographs are picked");
     if (this.#run === "running" && run.state === "failed") this.#tell("Picking failed");
     this.#training = training.state;
+    this.#thorough = thorough.state;
     this.#run = run.state;
     const isScoring = engine.state === "scoring";
     if (isScoring) this.#scoringSince ||= performance.now();

@@ -4,7 +4,7 @@ import { byId, createElement, fitCanvas, formatCount, oncePerFrame, setText, toS
 import { formatDuration, formatRemaining } from "./durations.js";
 import { readColor, themeChanged } from "./theme.js";
 import { withTiming } from "./timings.js";
-import { confirmAction } from "./toast.js";
+import { useModel } from "./use_model.js";
 
 /** @typedef {import("./state.js").AppState} AppState */
 
@@ -32,6 +32,7 @@ function describeModel(model, diameter) {
     const negatives = model.negatives ? ` and ${model.negatives.toLocaleString("en")} marked as not a particle` : "";
     parts.push(`${formatCount(model.labels, "label")}${negatives} on ${formatCount(model.micrographs_labeled ?? 0, "micrograph")}`);
   }
+  if (model.trained === "thorough") parts.push("trained thoroughly");
   if (model.from) parts.push(`from model ${model.from}`);
   if (model.validation !== null) parts.push(`right on ${Math.round(model.validation * 100)}% of the labels kept apart`);
   if (model.diameter !== null && model.diameter !== diameter) parts.push(`diameter ${model.diameter} Å`);
@@ -92,16 +93,8 @@ export class TrainPanel {
 
   /** @param {any} model */
   async #useModel(model) {
-    const { settings } = this.state;
-    const other = model.number && model.diameter !== null && model.diameter !== settings.diameter;
-    const warning = `Model ${model.number} is for a diameter of ${model.diameter} Å. Use it, and change the diameter from ${settings.diameter} Å?`;
-    if (other && !(await confirmAction(warning, "Use the model"))) return;
-    try {
-      this.state.applySettings(await post("/api/model", { number: model.number }));
-    } catch (error) {
-      this.#showMessage(toSentence(error instanceof Error ? error.message : String(error)), true);
-    }
-    this.state.requested.emit();
+    const problem = await useModel(this.state, model);
+    if (problem) this.#showMessage(problem, true);
   }
 
   get isRunning() {

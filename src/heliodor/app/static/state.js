@@ -36,7 +36,7 @@ export class AppState {
   /** Emitted when the largest FDR or a distance of picking changed. */
   optionsChanged = new Emitter();
   histogramChanged = new Emitter();
-  /** Emitted when the engine, the training or the run on all micrographs reports something. */
+  /** Emitted when the engine, a training or the run on all micrographs reports something. */
   activityChanged = new Emitter();
   /** Emitted with a micrograph: first when it is chosen, again when it can be shown. */
   opened = new Emitter();
@@ -88,6 +88,7 @@ export class AppState {
     this.settings = project.settings;
     this.engine = project.engine;
     this.training = project.training;
+    this.thorough = project.thorough;
     this.run = project.run;
     this.#names = new MicrographNames(rows.name);
     this.saveQueue = new SaveQueue(project.folder);

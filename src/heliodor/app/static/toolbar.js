@@ -212,9 +212,9 @@ export class Toolbar {
     if (document.title !== title) document.title = title;
   }
 
-  /** @returns {string} what the engine or the run is doing; "" for nothing */
+  /** @returns {string} what the engine, the run or the thorough training is doing; "" for nothing */
   #describeActivity() {
-    const { engine, training, run } = this.state;
+    const { engine, training, thorough, run } = this.state;
     if (engine.state === "training" && training.of)
       return `Training ${Math.round((100 * (training.update ?? 0)) / training.of)}%`;
     if (engine.state === "scoring" && engine.queue)
@@ -222,6 +222,8 @@ export class Toolbar {
     const activity = ENGINE_ACTIVITY[/** @type {keyof typeof ENGINE_ACTIVITY} */ (engine.state)];
     if (activity) return activity;
     if (run.state === "running" && run.of) return `Picking all: ${run.done ?? 0} of ${run.of}`;
+    if (thorough.state === "running")
+      return `Training thoroughly ${Math.round(100 * (thorough.share ?? 0))}%${formatRemaining(thorough.seconds_left)}`;
     return "";
   }
 

@@ -180,6 +180,8 @@ CHANGES = [
     ("/api/comparison/cancel", {}),
     ("/api/train", {}),
     ("/api/train/cancel", {}),
+    ("/api/train/thorough", {}),
+    ("/api/train/thorough/cancel", {}),
     ("/api/export", {"what": "picks", "format": "star"}),
     ("/api/run", {}),
     ("/api/run/command", {}),

@@ -63,6 +63,8 @@ class ModelRoutes(Endpoints):
             Route("/api/comparison/cancel", self.cancel_comparison, methods=["POST"]),
             Route("/api/train", self.train, methods=["POST"]),
             Route("/api/train/cancel", self.cancel_training, methods=["POST"]),
+            Route("/api/train/thorough", self.train_thoroughly, methods=["POST"]),
+            Route("/api/train/thorough/cancel", self.cancel_thorough, methods=["POST"]),
             Route("/api/histogram", self.histogram),
             Route("/api/gallery", self.gallery),
             Route("/api/questions", self.questions),
@@ -129,6 +131,19 @@ class ModelRoutes(Endpoints):
         """POST /api/train/cancel: cancel the training."""
         await read_body(request, Body)
         await asyncio.to_thread(self.context.state.engine.cancel)
+        return JSONResponse({})
+
+    async def train_thoroughly(self, request: Request) -> Response:
+        """POST /api/train/thorough: start a thorough training, which goes on in the background."""
+        await read_body(request, Body)
+        training = self.context.state.thorough_training
+        await asyncio.to_thread(training.start)
+        return JSONResponse(training.state(), 202)
+
+    async def cancel_thorough(self, request: Request) -> Response:
+        """POST /api/train/thorough/cancel: stop the thorough training."""
+        await read_body(request, Body)
+        await asyncio.to_thread(self.context.state.thorough_training.cancel)
         return JSONResponse({})
 
     async def histogram(self, request: Request) -> Response:
