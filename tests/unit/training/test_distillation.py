@@ -66,7 +66,7 @@ def test_micrographs_on_which_nothing_is_known_are_refused() -> None:
 
 def test_it_learns_the_scores_on_any_number_of_threads() -> None:
     start, teacher = load_general_model().network, other_than_the_general_model()
-    image = noise((260, 260))
+    image = noise((200, 200))
     wanted = score_image(teacher, image)
     wanted[:, :60] = np.nan  # nothing is to be learned there
     before = {name: own.clone() for name, own in start.state_dict().items()}
@@ -74,11 +74,11 @@ def test_it_learns_the_scores_on_any_number_of_threads() -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         found.append(
-            distill(start, images, 5, updates=12, on_update=lambda *own: calls.append(own))
+            distill(start, images, 5, updates=8, on_update=lambda *own: calls.append(own))
         )
     first, second = (network.state_dict() for network in found)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert calls[:12] == [(number, 12) for number in range(1, 13)]
+    assert calls[:8] == [(number, 8) for number in range(1, 9)]
     # The start stays as it was, and the new network scores like the other one.
     assert all(torch.equal(before[name], own) for name, own in start.state_dict().items())
     known = np.isfinite(wanted)
