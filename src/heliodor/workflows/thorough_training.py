@@ -7,7 +7,6 @@ as any (see `training.distillation`).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -38,8 +37,6 @@ from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import map_in_threads, one_thread_each
-
-log = logging.getLogger(__name__)
 
 #: The pixels of the second model, in those of the first.
 COARSER: Final = 1.3
@@ -83,9 +80,12 @@ class Member:
     #: How much its scores count.
     weight: float = 1.0
 
-    def score(self, source: Source, shape: Shape, device: torch.device) -> Image:
-        """Return log-odds of a micrograph at the pixels of a working image of the given shape."""
-        image = self.normalizer.apply(self.images.get(source).image)
+    def normalize(self, source: Source) -> Image:
+        """Return the working image of a micrograph as the network sees it."""
+        return self.normalizer.apply(self.images.get(source).image)
+
+    def score(self, image: Image, shape: Shape, device: torch.device) -> Image:
+        """Return log-odds of a normalized image at the pixels of one of the given shape."""
         step = lattice_step(self.network, self.radius_px)
         return resample(score_smoothly(self.network, image, step, device), shape)
 
@@ -220,13 +220,13 @@ def _find_targets(members: Sequence[Member], task: ThoroughTask) -> list[TargetI
     def find(source: Source) -> TargetImage | None:
         try:
             item = known.get(source)
-            image = (
-                task.dataset.normalizer.apply(task.images.get(source).image)
-                if item is None
-                else item.image
-            )
+            image = members[0].normalize(source) if item is None else item.image
+            seen = [image, *(member.normalize(source) for member in members[1:])]
             shape = (image.shape[0], image.shape[1])
-            scores = [member.score(source, shape, task.device) for member in members]
+            scores = [
+                member.score(own, shape, task.device)
+                for member, own in zip(members, seen, strict=True)
+            ]
         except BadInput:
             return None  # it is reported where it is picked; here one fewer will do
         inside = find_dead_border(image).at_least(margin_px).live_region(shape)

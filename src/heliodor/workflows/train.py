@@ -203,8 +203,9 @@ def train_step(
     )
     checkpoint = Checkpoint(folder / CHECKPOINT, resume)
     completed = CompletionRecord.find(folder, task.request, task.sources) if resume else None
+    checkpoints = [checkpoint, *checkpoints_of(folder, resume)]
     if completed is not None:
-        for own in (checkpoint, *checkpoints_of(folder, resume)):
+        for own in checkpoints:
             own.remove()
         return _reuse_model(task, completed, folder)
     n_earlier_notes = len(record.notes)
@@ -231,7 +232,7 @@ def train_step(
         record.notes[n_earlier_notes:],
         dict(record.seconds),
     ).write(folder)
-    for own in (checkpoint, *checkpoints_of(folder, resume)):
+    for own in checkpoints:
         own.remove()
     log.info(f"wrote {folder / MODEL}")
     return TrainingResult(model, trained.history, dataset.failures, task.labeled, task.images)
