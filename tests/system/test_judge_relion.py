@@ -35,6 +35,17 @@ DIAMETER, PIXEL, SIDE = 120, 6.0, 512
 FALSE = 30
 
 
+def write_map(path: Path, particle: str, side: int) -> Path:
+    """Write a built-in particle as a map."""
+    blobs = PARTICLES[particle].blobs
+    edges = [(np.arange(side + 1) - side // 2 - 0.5) * PIXEL] * 3
+    grid, _ = np.histogramdd(blobs.positions[:, ::-1], edges, weights=blobs.weights)
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(gaussian_filter(grid, 1.5).astype(np.float32))
+        mrc.voxel_size = PIXEL
+    return path
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return simulated shells with picks, a third of them false, and a map of the shell."""
@@ -48,12 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         score = np.repeat([2.0, 1.0], [len(own), len(false)])
         tables.append(Picks.on(name, np.concatenate([own.xy_px, false]), score))
     write_picks(folder / "picks.star", Picks.concatenate(tables))
-    blobs = PARTICLES["shell"].blobs
-    edges = [(np.arange(33) - 16.5) * PIXEL] * 3
-    grid, _ = np.histogramdd(blobs.positions[:, ::-1], edges, weights=blobs.weights)
-    with mrcfile.new(folder / "map.mrc") as mrc:
-        mrc.set_data(gaussian_filter(grid, 1.5).astype(np.float32))
-        mrc.voxel_size = PIXEL
+    write_map(folder / "map.mrc", "shell", 32)
     return folder
 
 
@@ -84,6 +90,24 @@ def test_false_picks_and_maps_are_told_from_particles(folder: Path, tmp_path: Pa
     assert list((tmp_path / "work/initial").glob("*.mrc"))
     (area,) = (one["maps"]["area"] for one in again["sets"] if one["maps"] is not None)
     assert np.mean(area) > 0.9 * np.mean(judged[0]["area"])
+
+
+def test_few_small_images_without_symmetry_are_oriented(tmp_path: Path) -> None:
+    """Their halves agree, which they did not when transforms were not padded."""
+    big = ("--particle", "ribosome", "--pixel-size", PIXEL, "--size-px", 640, "--snr", 0.1)
+    done("simulate", tmp_path, *big, "--count", 6, "--contaminants", 0, "--seed", 731)
+    reference = write_map(tmp_path / "map.mrc", "ribosome", 80)
+    stars = ("--micrographs", tmp_path / "micrographs.star", "--diameter", 250)
+    maps = ("--reference", reference, "--sets", 1, "--splits", 2, "--image-px", 24)
+    truth = read_picks(tmp_path / "truth.star").split_by_micrograph()
+    parts = [Picks.on(name, own.xy_px, np.ones(len(own))) for name, own in truth]
+    write_picks(tmp_path / "picks.star", Picks.concatenate(parts))
+    out = tmp_path / "out"
+    done("judge", tmp_path / "picks.star", *stars, "--thresholds", 0, *maps, "-o", out)
+    found = json.loads((out / "judge.json").read_text())["judgement"]
+    (judged,) = (one["maps"] for one in found["sets"])
+    assert max(judged["resolution_angstrom"]) < 70
+    assert judged["offset_angstrom"] < 8
 
 
 @pytest.mark.skipif(shutil.which("relion_project") is None, reason="RELION is not installed")

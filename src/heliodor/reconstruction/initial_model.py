@@ -17,6 +17,7 @@ from heliodor.errors import BadInput
 from heliodor.reconstruction.classification import ClassAssignment
 from heliodor.reconstruction.particles import PICK, ImageSettings, ImageTable
 from heliodor.reconstruction.programs import Command
+from heliodor.reconstruction.refinement import PADDING
 from heliodor.reconstruction.steps import Step
 
 #: The folder of the step.
@@ -128,7 +129,7 @@ def plan_initial_model(
             *("--particle_diameter", f"{settings.mask_diameter_angstrom:.1f}"),
             *("--flatten_solvent", "--zero_mask", "--oversampling", "1"),
             *("--healpix_order", "1", "--offset_range", "4", "--offset_step", "2"),
-            *("--pad", "1", "--pool", "30", "--j", "1", "--random_seed", str(seed + 1)),
+            *("--pad", f"{PADDING}", "--pool", "30", "--j", "1", "--random_seed", str(seed + 1)),
             *("--dont_combine_weights_via_disc", "--preread_images"),
         ),
         (f"{NAME}/{made}",),

@@ -37,13 +37,11 @@ from heliodor.reconstruction.particles import (
     read_rows,
 )
 from heliodor.reconstruction.programs import Command
-from heliodor.reconstruction.refinement import LOCAL, HalfSettings, SplitPlan, split_rows
+from heliodor.reconstruction.refinement import LOCAL, PADDING, HalfSettings, SplitPlan, split_rows
 from heliodor.reconstruction.steps import Step
 
 #: The folder of the steps.
 NAME: Final = "control"
-#: The map is padded to this many times its side, so that slices of its transform are exact.
-_PADDING: Final = 2
 _POSE: Final = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst")
 _IMAGE, _GROUP = "rlnImageName", "rlnOpticsGroup"
 
@@ -106,7 +104,7 @@ def plan_control(
                 *("--sym", halves.symmetry, "--ctf", "--ctf_intact_first_peak"),
                 *("--particle_diameter", f"{settings.mask_diameter_angstrom:.1f}"),
                 *("--flatten_solvent", "--zero_mask", "--norm", "--scale", "--K", "1"),
-                *("--oversampling", "1", "--pad", "1", "--pool", "30", "--j", "1"),
+                *("--oversampling", "1", "--pad", f"{PADDING}", "--pool", "30", "--j", "1"),
                 *("--dont_combine_weights_via_disc", "--preread_images"),
                 *("--random_seed", str(halves.seed + 1)),
             ),
@@ -174,8 +172,8 @@ class Projector:
 
     def __init__(self, density: FloatArray) -> None:
         self._side = side = len(density)
-        padded = np.zeros((_PADDING * side,) * 3)
-        first = (_PADDING * side) // 2 - side // 2
+        padded = np.zeros((PADDING * side,) * 3)
+        first = (PADDING * side) // 2 - side // 2
         padded[(slice(first, first + side),) * 3] = density
         # The center of the map is the origin of its transform.
         spectrum = scipy.fft.fftn(scipy.fft.ifftshift(padded))
@@ -201,8 +199,8 @@ class Projector:
         turned = rotation_of(angles_deg)[:2]
         # (x, y, z) of each frequency in the map.
         at = self._columns[..., None] * turned[0] + self._rows[..., None] * turned[1]
-        places = np.moveaxis(at[..., ::-1], -1, 0) * (_PADDING * self._side)
-        places += (_PADDING * self._side) // 2
+        places = np.moveaxis(at[..., ::-1], -1, 0) * (PADDING * self._side)
+        places += (PADDING * self._side) // 2
         real, imaginary = (
             map_coordinates(part, places, order=1, mode="constant")
             for part in (self._spectrum.real, self._spectrum.imag)

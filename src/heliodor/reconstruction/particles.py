@@ -188,8 +188,13 @@ class ImageTable:
         return len(self.positions)
 
     def render(self, rows: IndexArray) -> str:
-        """Return the STAR file of some of the images."""
+        """Return the STAR file of some of the images.
+
+        They are one group, whose noise RELION estimates: by default every micrograph is a group,
+        and few images of one do not say what its noise is.
+        """
         particles = {label: values[rows] for label, values in self.columns.items()}
+        particles["rlnGroupName"] = np.full(len(rows), "all")
         return render_blocks({"optics": self.optics, "particles": particles})
 
     @classmethod

@@ -8,6 +8,7 @@ one split is uncertain by tenths of an angstrom.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,14 @@ from heliodor.utils.hashing import fingerprint_file
 GLOBAL, LOCAL = 4, 3
 #: The reference is filtered to this share of the diameter, but not beyond these, angstrom.
 _FILTER_SHARE: Final = 0.27
-_FILTER_LIMITS: Final = (20.0, 60.0)
+_FILTER_LIMITS: Final = (20.0, 40.0)
+#: Images are moved by this share of the diameter at most in each global iteration, within these
+#: numbers of pixels: with larger ranges, a few small images find wrong orientations.
+_RANGE_SHARE: Final = 0.12
+_RANGE_LIMITS_PX: Final = (2, 4)
+#: Transforms are padded to this many times the size of the images. Without padding, interpolation
+#: in small images is so inaccurate that iterations by maximum likelihood lose the orientations.
+PADDING: Final = 2
 #: Fewer picks in a half do not make a map.
 FEWEST_PER_HALF: Final = 50
 _SYMMETRY = re.compile(r"C[1-9]\d?|D[1-9]\d?|T|O|I[1-4]?", re.IGNORECASE)
@@ -169,11 +177,14 @@ def _plan_half(
     depends: Sequence[str],
 ) -> Step:
     ini_high = float(np.clip(_FILTER_SHARE * settings.diameter_angstrom, *_FILTER_LIMITS))
+    shift_px = _RANGE_SHARE * settings.diameter_angstrom / settings.image_pixel_size_angstrom
+    range_px = int(np.clip(math.ceil(shift_px), *_RANGE_LIMITS_PX))
     common = [
         *("--sym", halves.symmetry, "--ctf", "--ctf_intact_first_peak"),
         *("--particle_diameter", f"{settings.mask_diameter_angstrom:.1f}"),
         *("--flatten_solvent", "--zero_mask", "--norm", "--scale", "--K", "1"),
-        *("--tau2_fudge", "2", "--oversampling", "1", "--pad", "1", "--pool", "30", "--j", "1"),
+        *("--tau2_fudge", "2", "--oversampling", "1", "--pad", f"{PADDING}"),
+        *("--pool", "30", "--j", "1"),
         *("--dont_combine_weights_via_disc", "--preread_images"),
         *("--random_seed", str(halves.seed + 1)),
     ]
@@ -185,7 +196,7 @@ def _plan_half(
                 *("--i", f"{name}/particles.star", "--ref", "reference/map.mrc"),
                 *("--o", f"{name}/global", "--firstiter_cc", "--ini_high", f"{ini_high:.1f}"),
                 *("--iter", str(GLOBAL), "--healpix_order", "2"),
-                *("--offset_range", "4", "--offset_step", "2", *common),
+                *("--offset_range", f"{range_px}", "--offset_step", f"{range_px // 2}", *common),
             ),
             (f"{name}/{wide}_data.star", f"{name}/{wide}_class001.mrc"),
         ),
@@ -202,7 +213,8 @@ def _plan_half(
             "relion_reconstruct",
             (
                 *("--i", f"{name}/{fine}_data.star", "--o", f"{name}/map.mrc"),
-                *("--sym", halves.symmetry, "--ctf", "--ctf_intact_first_peak", "--pad", "1"),
+                *("--sym", halves.symmetry, "--ctf", "--ctf_intact_first_peak"),
+                *("--pad", f"{PADDING}"),
             ),
             (f"{name}/map.mrc",),
         ),

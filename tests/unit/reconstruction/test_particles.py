@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.data.micrographs.sources import find_sources
+from heliodor.data.star import read_blocks
 from heliodor.errors import BadInput
 from heliodor.reconstruction.micrograph_table import MicrographTable, open_micrograph
 from heliodor.reconstruction.particles import (
@@ -116,6 +117,7 @@ def test_rows_of_a_refinement_are_found_in_whatever_order(table: MicrographTable
     where = positions(PICK, [0, 0, 1], [(10, 12), (20, 20), (30, 30)])
     _, images = extract(table, where)
     Path("data.star").write_text(images.render(np.array([2, 0])))
+    assert list(read_blocks(Path("data.star"))["particles"]["rlnGroupName"]) == ["all", "all"]
     found = read_rows(Path("data.star"), ("rlnCoordinateX",), images, np.array([0, 2]))
     np.testing.assert_array_equal(found[:, 0], [10, 30])
     with pytest.raises(BadInput, match="lacks some of the images"):
