@@ -24,7 +24,7 @@ _TRAINER = """
 import json, runpy, sys, time
 from pathlib import Path
 sys.argv[sys.argv.index("thorough")] = "quick"
-what, seconds = "training the second of three models, at coarser pixels", 0
+what, seconds = "training the second of four models, at coarser pixels", 0
 while not Path({go!r}).exists():
     seconds += 1
     values = {{"what": what, "done": min(seconds, 199), "total": 200}}
@@ -55,7 +55,7 @@ def test_a_thorough_model_is_offered_and_used_when_the_user_says_so(
             page.click(float(x), float(y))
     page.wait_for("#thorough-hint", "More accurate")
     button.click()
-    page.wait_for("#thorough-message", "Training the second of three models, about ")
+    page.wait_for("#thorough-message", "Training the second of four models, about ")
     assert button.is_disabled()
     other: PageInUse = open_page(page.page.url, page)
     other.press("2")
@@ -66,7 +66,7 @@ def test_a_thorough_model_is_offered_and_used_when_the_user_says_so(
     other.page.locator("#thorough-cancel").click()
     page.wait_for("#thorough-message", "Thorough training canceled")
     button.click()
-    page.wait_for("#thorough-message", "Training the second of three models")
+    page.wait_for("#thorough-message", "Training the second of four models")
     page.press("t")
     page.wait_for("#train-message", "Model 1 trained in ")
     page.picture("thorough-beside")

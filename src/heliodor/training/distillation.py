@@ -26,8 +26,7 @@ from heliodor.training.learner import fix_running_statistics
 from heliodor.training.sharded_gradients import Shards, can_shard
 from heliodor.utils.array_store import ArrayStore
 
-#: Updates, fields in each minibatch, and outputs along the side of a field.
-UPDATES: Final = 300
+#: Fields in each minibatch, and outputs along the side of a field.
 FIELDS: Final = 8
 SIDE: Final = 17
 #: Highest rate of the one-cycle schedule, and the decay of the weights.
@@ -129,8 +128,8 @@ def distill(
     start: Network,
     images: Sequence[TargetImage],
     seed: int,
-    device: torch.device | str = "cpu",
-    updates: int = UPDATES,
+    device: torch.device | str,
+    updates: int,
     on_update: Callable[[int, int], None] | None = None,
     store: ArrayStore | None = None,
 ) -> Network:
@@ -188,7 +187,7 @@ def distill(
         if on_update is not None:
             on_update(update, updates)
     if not network.is_finite():
-        raise BadInput("learning from several models diverged; train with less --effort")
+        raise BadInput("learning from several models diverged; use --effort quick")
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return network.eval()
 

@@ -1,4 +1,4 @@
-"""A thorough training: two further models, and one that learns from all three.
+"""Training further models on the same labels, and one that learns from all of them.
 
 Models err in different ways if they see the particles at different scales and start elsewhere, so
 that their average is more accurate than each of them. The model that learns from it picks as fast
@@ -26,30 +26,128 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.models.networks import Network
-from heliodor.models.pretrained import FROM_SCRATCH
+from heliodor.models.pretrained import FROM_SCRATCH, GENERAL_MODEL_NAME
 from heliodor.picking.scoring import lattice_step, score_smoothly
 from heliodor.training.checkpoint import Checkpoint
 from heliodor.training.dataset import TrainingSet, assemble_training_set
-from heliodor.training.distillation import UPDATES, TargetImage, distill
+from heliodor.training.distillation import TargetImage, distill
 from heliodor.training.initialization import FINE_TUNING
 from heliodor.training.loop import train_network
-from heliodor.training.settings import DataSettings, TrainingSettings
+from heliodor.training.settings import DataSettings, Effort, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import map_in_threads, one_thread_each
 
-#: The pixels of the second model, in those of the first.
-COARSER: Final = 1.3
-#: How much the scores of the model from random weights count beside those of the two others, which
-#: know what particles look like: where labels are few, it is far less accurate.
-SCRATCH_WEIGHT: Final = 0.5
-#: Most micrographs whose scores are learned; those with labels come first.
-MICROGRAPHS: Final = 24
+
+@dataclass(frozen=True)
+class FurtherModel:
+    """A model that is trained beside the first one.
+
+    Attributes
+    ----------
+    name
+        Of its checkpoint.
+    words
+        How it differs from the first one.
+    coarsening
+        Its pixels, in those of the first model.
+    from_scratch
+        Whether it starts from random weights, not from the general model.
+    epochs
+        Its epochs, relative to those that a model trained alone has.
+    weight
+        How much its scores count.
+    """
+
+    name: str
+    words: str
+    coarsening: float = 1.0
+    from_scratch: bool = False
+    epochs: float = 1.0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
-class ThoroughTask:
-    """What a thorough training works with."""
+class Plan:
+    """Which further models an effort trains, and how long the first one learns from all.
+
+    Attributes
+    ----------
+    further
+        The further models.
+    epochs
+        Those of the first model, relative to those that a model trained alone has.
+    updates
+        Most updates of learning from all.
+    share
+        Most of these updates, relative to those of the first model.
+    micrographs
+        Most micrographs whose scores are learned; those with labels come first.
+    """
+
+    further: tuple[FurtherModel, ...]
+    epochs: float
+    updates: int
+    share: float
+    micrographs: int
+
+    @property
+    def models(self) -> str:
+        """How many models there are, in words."""
+        return f"{('one', 'two', 'three', 'four')[len(self.further)]} models"
+
+    def first_epochs(self, recipe: TrainingSettings, labeled: int) -> int:
+        """Return the number of epochs of the first model: what the user chose, if anything."""
+        epochs = recipe.epochs_for(labeled)
+        return epochs if recipe.epochs != "auto" else scale_epochs(epochs, self.epochs)
+
+
+def scale_epochs(epochs: int, factor: float) -> int:
+    """Return a multiple of a number of epochs, at least one."""
+    return max(1, round(factor * epochs))
+
+
+#: At coarser pixels more of the surroundings is seen, which helps most on faint particles. The
+#: model from random weights does not know what particles look like: where labels are few, it is
+#: far less accurate, and counts less. How all this was chosen: docs/design-notes/recipes.md.
+PLANS: Final[dict[Effort, Plan]] = {
+    "normal": Plan(
+        (FurtherModel("coarse", "at coarser pixels", 1.3, epochs=0.5),),
+        epochs=0.75,
+        updates=150,
+        share=1.0,
+        micrographs=12,
+    ),
+    "thorough": Plan(
+        (
+            FurtherModel("coarse", "at coarser pixels", 1.3, epochs=0.5),
+            FurtherModel("coarsest", "at the coarsest pixels", 1.6, epochs=0.5),
+            FurtherModel("scratch", "from random weights", from_scratch=True, weight=0.5),
+        ),
+        epochs=1.0,
+        updates=300,
+        share=1.5,
+        micrographs=24,
+    ),
+}
+
+
+def choose_plan(recipe: TrainingSettings, data: DataSettings) -> Plan | None:
+    """Return how a training learns from several models; None if it trains only one.
+
+    Only a training that starts from the general model at its own pixels does: the models must be
+    about equally accurate. Who chooses other pixels gets the model that was trained at them.
+    """
+    if recipe.start != GENERAL_MODEL_NAME or data.working_pixel_size_angstrom is not None:
+        return None
+    return PLANS.get(recipe.effort)
+
+
+@dataclass(frozen=True)
+class SeveralModelsTask:
+    """What a training of several models works with."""
+
+    plan: Plan
 
     data: DataSettings
     recipe: TrainingSettings
@@ -64,9 +162,15 @@ class ThoroughTask:
     general: Network
     device: torch.device
     store: ArrayStore
-    #: Where interrupted trainings are kept.
-    folder: Path
-    resume: bool
+    #: Where interrupted trainings are kept; nowhere if None.
+    folder: Path | None = None
+    resume: bool = False
+
+    def checkpoint(self, model: FurtherModel) -> Checkpoint | None:
+        """Return the checkpoint of a further model, if there is to be one."""
+        if self.folder is None:
+            return None
+        return Checkpoint(_checkpoint_file(self.folder, model.name), self.resume)
 
 
 @dataclass(frozen=True)
@@ -109,59 +213,64 @@ def resample(scores: Image, shape: Shape) -> Image:
     return np.asarray(map_coordinates(scores, grid, order=1, mode="nearest"), np.float32)
 
 
-def learn_from_several(first: Network, task: ThoroughTask) -> Network:
+def learn_from_several(first: Network, updates: int, task: SeveralModelsTask) -> Network:
     """Train further models like the first, and return one that learns from all of them.
+
+    Parameters
+    ----------
+    first
+        The first model's network, which is not changed.
+    updates
+        Those of the first model.
 
     Raises
     ------
     BadInput
         If a training diverges.
     """
-    dataset = task.dataset
+    dataset, plan = task.dataset, task.plan
     members = [Member(first, dataset.normalizer, task.images, dataset.radius_px)]
-    for name, words, data, recipe in _plan(task):
-        members.append(_train_member(name, words, data, recipe, task))
+    for model, which in zip(plan.further, ("second", "third", "fourth"), strict=False):
+        words = f"training the {which} of {plan.models}, {model.words}"
+        members.append(_train_member(model, words, task))
     targets = _find_targets(members, task)
-    with console.progress("learning from three models") as progress:
+    updates = min(plan.updates, max(1, round(plan.share * updates)))
+    with console.progress(f"learning from {plan.models}") as progress:
         return distill(
-            first, targets, task.recipe.seed, task.device, UPDATES, progress, task.store
+            first, targets, task.recipe.seed, task.device, updates, progress, task.store
         )
 
 
 def checkpoints_of(folder: Path, resume: bool) -> list[Checkpoint]:
     """Return the checkpoints of the further models, which are not needed once all is done."""
-    return [Checkpoint(_checkpoint_file(folder, name), resume) for name in ("coarse", "scratch")]
+    names = {model.name for plan in PLANS.values() for model in plan.further}
+    return [Checkpoint(_checkpoint_file(folder, name), resume) for name in sorted(names)]
 
 
 def _checkpoint_file(folder: Path, name: str) -> Path:
     return folder / f".training_{name}.safetensors"
 
 
-def _plan(task: ThoroughTask) -> list[tuple[str, str, DataSettings, TrainingSettings]]:
-    """Return the name of each further model, what it is called, and its settings."""
-    recipe = replace(task.recipe, effort="normal")
+def _choose_settings(
+    model: FurtherModel, task: SeveralModelsTask
+) -> tuple[DataSettings, TrainingSettings]:
+    """Return the settings of a further model."""
     data = replace(task.data, check_frame=False)  # the first model's were checked
-    rate = recipe.learning_rate
-    if rate == FINE_TUNING["learning_rate"]:
-        rate = TrainingSettings().learning_rate
-    scratch = replace(recipe, start=FROM_SCRATCH, learning_rate=rate, keep=0.0, own_picks=0.0)
-    size = COARSER * task.images.working_pixel_size_angstrom
-    return [
-        (
-            "coarse",
-            "training the second of three models, at coarser pixels",
-            replace(data, working_pixel_size_angstrom=size),
-            recipe,
-        ),
-        ("scratch", "training the third model, from random weights", data, scratch),
-    ]
+    if model.coarsening != 1:
+        size = model.coarsening * task.images.working_pixel_size_angstrom
+        data = replace(data, working_pixel_size_angstrom=size)
+    recipe = task.recipe
+    if model.from_scratch:
+        rate = recipe.learning_rate
+        if rate == FINE_TUNING["learning_rate"]:
+            rate = TrainingSettings().learning_rate
+        recipe = replace(recipe, start=FROM_SCRATCH, learning_rate=rate, keep=0.0, own_picks=0.0)
+    return data, recipe
 
 
-def _train_member(
-    name: str, words: str, data: DataSettings, recipe: TrainingSettings, task: ThoroughTask
-) -> Member:
+def _train_member(model: FurtherModel, words: str, task: SeveralModelsTask) -> Member:
     """Train one further model on the same labels."""
-    from_scratch = recipe.start == FROM_SCRATCH
+    data, recipe = _choose_settings(model, task)
     size = data.working_pixel_size_angstrom or task.images.working_pixel_size_angstrom
     images = WorkingImages(
         size,
@@ -174,27 +283,28 @@ def _train_member(
     by_name = {item.source.name: item for item in task.labeled}
     training = [by_name[name] for name in task.dataset.names]
     dataset = assemble_training_set(training, [], images, data, store=task.store)
-    if not from_scratch:
+    if not model.from_scratch:
         dataset = replace(dataset, images=_copy_picks(task.dataset, dataset))
     dataset = dataset.with_expected_particles(task.dataset.expected_particles)
-    recipe = replace(recipe, epochs=recipe.epochs_for(dataset.labelled_particles))
+    epochs = scale_epochs(recipe.epochs_for(dataset.labelled_particles), model.epochs)
     # Batch normalization in training adds up in an order that depends on the threads.
-    alone: AbstractContextManager[object] = one_thread_each() if from_scratch else nullcontext()
+    alone: AbstractContextManager[object] = (
+        one_thread_each() if model.from_scratch else nullcontext()
+    )
     with alone, console.progress(words) as progress:
         trained = train_network(
             dataset.images,
             [],
             dataset.radius_px,
             dataset.prior,
-            recipe,
+            replace(recipe, epochs=epochs),
             task.device,
-            checkpoint=Checkpoint(_checkpoint_file(task.folder, name), task.resume),
+            checkpoint=task.checkpoint(model),
             store=task.store,
-            start=None if from_scratch else task.general,
+            start=None if model.from_scratch else task.general,
             on_update=lambda done, of, cost: progress(done, of),
         )
-    weight = SCRATCH_WEIGHT if from_scratch else 1.0
-    return Member(trained.network, dataset.normalizer, images, dataset.radius_px, weight)
+    return Member(trained.network, dataset.normalizer, images, dataset.radius_px, model.weight)
 
 
 def _copy_picks(first: TrainingSet, dataset: TrainingSet) -> list[LabeledImage]:
@@ -208,7 +318,7 @@ def _copy_picks(first: TrainingSet, dataset: TrainingSet) -> list[LabeledImage]:
     return found
 
 
-def _find_targets(members: Sequence[Member], task: ThoroughTask) -> list[TargetImage]:
+def _find_targets(members: Sequence[Member], task: SeveralModelsTask) -> list[TargetImage]:
     """Return micrographs with the average log-odds of all models, where these are known."""
     by_name = {item.source.name: item.source for item in task.labeled}
     labeled = [(by_name[name], item) for name, item in _most_labeled(task.dataset)]
@@ -234,8 +344,8 @@ def _find_targets(members: Sequence[Member], task: ThoroughTask) -> list[TargetI
         target[inside] = np.average(np.stack(scores)[:, *inside], axis=0, weights=weights)
         return TargetImage(image, task.store.add(target))
 
-    with console.progress("scoring with three models") as progress:
-        found = map_in_threads(find, sources[:MICROGRAPHS], task.device, progress)
+    with console.progress(f"scoring with {task.plan.models}") as progress:
+        found = map_in_threads(find, sources[: task.plan.micrographs], task.device, progress)
     return [item for item in found if item is not None]
 
 

@@ -79,12 +79,14 @@ from heliodor.utils.files import (
 )
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.run_record import RunRecord, flatten_settings
-from heliodor.workflows.sure_picks import MICROGRAPHS, add_sure_picks, find_sure_picks
-from heliodor.workflows.thorough_training import (
-    ThoroughTask,
+from heliodor.workflows.several_models import (
+    Plan,
+    SeveralModelsTask,
     checkpoints_of,
+    choose_plan,
     learn_from_several,
 )
+from heliodor.workflows.sure_picks import MICROGRAPHS, add_sure_picks, find_sure_picks
 
 log = logging.getLogger(__name__)
 
@@ -217,9 +219,10 @@ def train_step(
     )
     dataset = _estimate_prior(task, dataset, calibration_set)
     extended = _add_own_picks(task, dataset)
-    trained = _fit(task, extended, checkpoint)
-    if recipe.effort == "thorough":
-        trained = _learn_from_several(task, extended, trained, unlabeled, folder, resume)
+    plan = choose_plan(recipe, data)
+    trained = _fit(task, extended, checkpoint, plan)
+    if plan is not None:
+        trained = _learn_from_several(plan, task, extended, trained, unlabeled, folder, resume)
     calibrated = _calibrate(task, dataset, calibration_set, trained)
     model = _save(task, trained, calibrated, folder)
     CompletionRecord(
@@ -470,16 +473,19 @@ def _describe_own_picks(labels: int, images: Sequence[LabeledImage]) -> str:
     )
 
 
-def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNetwork:
+def _fit(
+    task: _Task, dataset: TrainingSet, checkpoint: Checkpoint, plan: Plan | None
+) -> TrainedNetwork:
     """Train the network, from the checkpoint if there is one."""
-    epochs = task.recipe.epochs_for(dataset.labelled_particles)
+    recipe, labeled = task.recipe, dataset.labelled_particles
+    epochs = recipe.epochs_for(labeled) if plan is None else plan.first_epochs(recipe, labeled)
     with task.record.stage("training"):
         return train_network(
             dataset.images,
             dataset.validation,
             dataset.radius_px,
             dataset.prior,
-            replace(task.recipe, epochs=epochs),
+            replace(recipe, epochs=epochs),
             task.device,
             progress=log_epochs(epochs),
             checkpoint=checkpoint,
@@ -489,6 +495,7 @@ def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNe
 
 
 def _learn_from_several(
+    plan: Plan,
     task: _Task,
     dataset: TrainingSet,
     trained: TrainedNetwork,
@@ -497,13 +504,15 @@ def _learn_from_several(
     resume: bool,
 ) -> TrainedNetwork:
     """Train further models, and return the training with a network that learns from all."""
-    assert task.start is not None  # a thorough training starts from the general model
-    thorough = ThoroughTask(
-        task.data, task.recipe, task.labeled, dataset, task.images, others, task.start.network,
-        task.device, task.store, folder, resume,
+    assert task.start is not None  # such a training starts from the general model
+    several = SeveralModelsTask(
+        plan, task.data, task.recipe, task.labeled, dataset, task.images, others,
+        task.start.network, task.device, task.store, folder, resume,
     )  # fmt: skip
+    updates = len(trained.history) * task.recipe.epoch_updates
     with task.record.stage("training"):
-        return replace(trained, network=learn_from_several(trained.network, thorough))
+        network = learn_from_several(trained.network, updates, several)
+    return replace(trained, network=network)
 
 
 def _calibrate(

@@ -73,9 +73,7 @@ def test_it_learns_the_scores_on_any_number_of_threads() -> None:
     images, calls, found = [TargetImage(image, wanted)], [], []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append(
-            distill(start, images, 5, updates=8, on_update=lambda *own: calls.append(own))
-        )
+        found.append(distill(start, images, 5, "cpu", 8, on_update=lambda *own: calls.append(own)))
     first, second = (network.state_dict() for network in found)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert calls[:8] == [(number, 8) for number in range(1, 9)]

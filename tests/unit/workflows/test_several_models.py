@@ -1,8 +1,9 @@
-"""A thorough training: three models, and one that learns from them."""
+"""Training several models, and one that learns from them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 
 from heliodor.models.model_file import load_model
 from heliodor.simulation import SimulationSettings, simulate
-from heliodor.training.settings import TrainSettings
-from heliodor.workflows import thorough_training
-from heliodor.workflows.thorough_training import resample
+from heliodor.training.settings import DataSettings, TrainingSettings, TrainSettings
+from heliodor.workflows import several_models
+from heliodor.workflows.several_models import PLANS, choose_plan, resample
 from helpers.cli import call, done
 
 SHORT = ("--epochs", "1", "--epoch-updates", "3", "--diameter", "120")
@@ -30,11 +31,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thorough_training, "UPDATES", 4)
-
-
 def test_a_map_is_resampled_about_its_first_pixel() -> None:
     columns = np.arange(60, dtype=np.float32)
     scores = np.tile(columns, (40, 1)) + 100 * np.arange(40, dtype=np.float32)[:, None]
@@ -47,20 +43,21 @@ def test_a_map_is_resampled_about_its_first_pixel() -> None:
 def test_training_thoroughly_and_again(data: Path, tmp_path: Path) -> None:
     """The last model is none of the three, the same command finds it, and nothing is left over."""
     train = ("train", data / "micrographs.star", "--labels", data / "labels.star", *SHORT)
-    done(*train, "-o", tmp_path / "normal")
+    usual = done(*train, "-o", tmp_path / "normal")
     lines = done(*train, "-o", tmp_path / "out", "--effort", "thorough")
     normal, model = (load_model(tmp_path / own / "model.safetensors") for own in ("normal", "out"))
     assert not torch.equal(normal.network.classifier.weight, model.network.classifier.weight)
     assert model.network.contaminant is not None
     assert model.card.working_pixel_size_angstrom == normal.card.working_pixel_size_angstrom
     assert np.isfinite(model.card.threshold)
+    assert "second of two models" in usual.err
     assert model.card.extra["effort"] == "thorough"
     assert "effort" not in normal.card.extra
     hidden = {path.name for path in (tmp_path / "out").iterdir() if path.name[0] == "."}
     assert not [name for name in hidden if name.startswith(".training")]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["arguments"]["effort"] == "thorough"
-    assert "second of three models" in lines.err
+    assert "second of four models" in lines.err
     again = done(*train, "-o", tmp_path / "out", "--effort", "thorough")
     assert "training skipped" in again.err
 
@@ -78,10 +75,11 @@ def test_an_interrupted_training_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(thorough_training, "distill", stop)
+        broken.setattr(several_models, "distill", stop)
         assert call(*train, tmp_path / "out").code != 0
     kept = {path.name for path in (tmp_path / "out").glob(".training*")}
-    assert kept == {f".training{own}.safetensors" for own in ("", "_coarse", "_scratch")}
+    own = ("", "_coarse", "_coarsest", "_scratch")
+    assert kept == {f".training{name}.safetensors" for name in own}
     lines = done(*train, tmp_path / "out")
     assert "resuming after update 3 of 3" in lines.err
     first, second = (
@@ -107,6 +105,21 @@ def test_it_starts_from_the_general_model(options: dict[str, object]) -> None:
     with pytest.raises(BadInput, match="leave out --effort") as caught:
         TrainSettings.from_options(diameter=150.0, effort="thorough", **options)
     assert caught.value.parameter == "effort"
+
+
+def test_one_model_is_trained_alone_where_the_others_would_not_be_alike() -> None:
+    """From the general model at its own pixels there are several, but not in a quick training."""
+    data, usual = DataSettings(diameter_angstrom=150.0), TrainingSettings(start="general")
+    plan = choose_plan(usual, data)
+    assert plan is PLANS["normal"]
+    assert choose_plan(replace(usual, effort="thorough"), data) is PLANS["thorough"]
+    assert choose_plan(replace(usual, effort="quick"), data) is None
+    assert choose_plan(replace(usual, start="scratch"), data) is None
+    assert choose_plan(replace(usual, start="model.safetensors"), data) is None
+    assert choose_plan(usual, replace(data, working_pixel_size_angstrom=6.0)) is None
+    # Fewer epochs than alone, unless the user says how many.
+    assert plan.first_epochs(replace(usual, own_picks=0.9), 30) == 3
+    assert plan.first_epochs(replace(usual, epochs=10), 30) == 10
 
 
 def test_a_quick_training_is_small() -> None:

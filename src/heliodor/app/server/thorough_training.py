@@ -50,16 +50,17 @@ _LEAST_SECONDS = 5.0
 _NICENESS = 10
 _EPOCH = re.compile(r"epoch (\d+) of (\d+): ")
 #: What is reported in turn, how the page calls it, and its share of the whole time (on a CPU with
-#: 45 labels; with more labels, each of the three trainings takes a larger share).
+#: 45 labels; with more labels, each of the four trainings takes a larger share).
 _STAGES: Final = (
     ("reading micrographs", "reading micrographs", 0.02),
     ("checking the labels", "checking the labels", 0.02),
     ("picking", "picking with the general model", 0.03),
-    ("epoch", "training the first of three models", 0.24),
-    ("training the second", "training the second of three models", 0.23),
-    ("training the third", "training the third of three models", 0.15),
-    ("scoring with three", "scoring with all three models", 0.06),
-    ("learning from three", "learning from all three models", 0.22),
+    ("epoch", "training the first of four models", 0.22),
+    ("training the second", "training the second of four models", 0.10),
+    ("training the third", "training the third of four models", 0.08),
+    ("training the fourth", "training the fourth of four models", 0.17),
+    ("scoring with four", "scoring with all four models", 0.08),
+    ("learning from four", "learning from all four models", 0.25),
     ("calibrating", "calibrating scores", 0.03),
 )
 

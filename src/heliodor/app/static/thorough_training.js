@@ -61,7 +61,7 @@ export class ThoroughTrainingPanel {
     const obstacle = this.#obstacle;
     const button = byId("thorough");
     button.disabled = obstacle !== "";
-    button.title = obstacle || "Train three models on the same labels, and one that learns from all of them";
+    button.title = obstacle || "Train four models on the same labels, and one that learns from all of them";
     setText(byId("thorough-hint"), obstacle || "More accurate, and takes minutes, in the background. Starts from the general model.");
     byId("thorough-cancel").hidden = !running;
     const bar = byId("thorough-bar");

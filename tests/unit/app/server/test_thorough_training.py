@@ -332,11 +332,11 @@ def test_the_time_that_is_left_follows_from_the_shares_of_the_stages(tmp_path: P
         log.read()
 
     assert (log.stage, log.share, log.seconds_left()) == (None, 0.0, None)
-    second = "training the second of three models, at coarser pixels"
+    second = "training the second of four models, at coarser pixels"
     # The first training was resumed at its end: that it is done says nothing of the pace.
     add(_progress(second, 10, 100), 1.0)
     begun = log.share
-    assert log.stage == "training the second of three models"
+    assert log.stage == "training the second of four models"
     assert log.seconds_left() is None
     add(_progress(second, 60, 100), 10.0)
     assert begun < log.share < 1
