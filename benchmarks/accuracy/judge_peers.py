@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.judge_peers FOLDER --topaz ENVIRONMENT
         [--particles barrel trimer ribosome] [--counts 8 8 8] [--updates 500] [--splits 3]
-        [--snr 0.05] [--image-px 32] [--new] [--maps labels topaz]
+        [--snr 0.05] [--image-px 32] [--thorough] [--new] [--maps labels topaz]
 
 For each of --particles, micrographs with the usual contaminants are simulated: six with a hundred
 labels, and --counts others to pick on. All rows have the same number of picks: those of heliodor
@@ -10,7 +10,7 @@ trained with the labels, at its automatic threshold, that have whole boxes.
 
 general  heliodor's general model without labels, its surest picks
 labels   heliodor trained with the labels
-thorough the same with `--effort thorough`, its surest picks
+thorough with --thorough: the same with `--effort thorough`, its surest picks
 topaz    Topaz's own resnet8 trained further with the same labels, told the right pi: its surest
 truth    as many true particles, drawn at random; all, if there are fewer
 curated  with --new: a random half of the true particles
@@ -210,29 +210,30 @@ def refine(picks: Picks, task: Task, folder: Path, reference: Path, image_px: in
     )
 
 
-def collect(task: Task, folder: Path, topaz: Path, updates: int, with_new: bool) -> dict[str, Any]:
+def collect(
+    task: Task, folder: Path, topaz: Path, updates: int, with_thorough: bool, with_new: bool
+) -> dict[str, Any]:
     """Pick with each program, and return the sets of picks, all of the same size."""
     general, labels = folder / "general", folder / f"trained_{LABELS}"
     kept(folder / "general.json", heliodor_runs.as_shipped, task, heliodor_runs.General(None),
          general)  # fmt: skip
     kept(folder / "labels.json", heliodor_runs.trained, task, task.labels(LABELS), "general", 0,
          labels)  # fmt: skip
-    thorough = folder / f"thorough_{LABELS}"
-    kept(folder / "thorough.json", heliodor_runs.trained, task, task.labels(LABELS), "general", 0,
-         thorough, "thorough")  # fmt: skip
     kept(folder / f"topaz_{updates}.json", topaz_runs.trained, task, LABELS, updates, 1,
          folder / "topaz", topaz)  # fmt: skip
     (its,) = (folder / "topaz" / f"trained_{LABELS}_{updates}").glob("model_epoch*.txt")
     chosen = gather(task, read_picks(labels / "unseen" / "picks.tsv"))
     truth = gather(task, read_picks(task.truth))
-    sets = {
-        "general": gather(task, read_picks(general / "picks.tsv", candidates=True)),
-        "thorough": gather(task, read_picks(thorough / "unseen" / "picks.tsv", candidates=True)),
-        "topaz": gather(task, read_picks(its, candidates=True)),
-    }
+    sets = {"general": gather(task, read_picks(general / "picks.tsv", candidates=True))}
+    if with_thorough:
+        thorough = folder / f"thorough_{LABELS}"
+        kept(folder / "thorough.json", heliodor_runs.trained, task, task.labels(LABELS),
+             "general", 0, thorough, "thorough")  # fmt: skip
+        found = read_picks(thorough / "unseen" / "picks.tsv", candidates=True)
+        sets["thorough"] = gather(task, found)
+    sets["topaz"] = gather(task, read_picks(its, candidates=True))
     rows = {name: choose_surest(each, len(chosen)) for name, each in sets.items()}
-    names = ("thorough", "topaz")
-    rows = {"general": rows["general"], "labels": chosen, **{name: rows[name] for name in names}}
+    rows = {"general": rows.pop("general"), "labels": chosen, **rows}
     rows["truth"] = draw(truth, len(chosen))
     if with_new:
         rows["curated"] = draw(truth, len(truth) // 2)
@@ -292,6 +293,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--snr", type=float, default=0.05)
     parser.add_argument("--image-px", type=int, default=32)
+    parser.add_argument("--thorough", action="store_true")
     parser.add_argument("--new", action="store_true")
     parser.add_argument("--maps", nargs="*", help="rows of which maps are made [all]")
     given = parser.parse_args()
@@ -299,7 +301,8 @@ def main() -> None:
     for particle, count in zip(given.particles, counts, strict=True):
         folder = given.folder / particle
         task = make_task(folder, particle, count, given.snr)
-        rows = collect(task, folder, given.topaz / "bin" / "topaz", given.updates, given.new)
+        rows = collect(task, folder, given.topaz / "bin" / "topaz", given.updates,
+                       given.thorough, given.new)  # fmt: skip
         maps = [*rows] if given.maps is None else given.maps
         measure(task, rows, folder, given.image_px, given.splits, maps)
 

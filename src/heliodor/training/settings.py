@@ -157,7 +157,8 @@ class DataSettings:
 class TrainingSettings:
     """How to train; the defaults are the `fast` recipe."""
 
-    #: thorough trains further models, and one that learns from all; see `training.distillation`.
+    #: normal and thorough train several models, and one that learns from all of them; see
+    #: `workflows.several_models`.
     effort: Effort = option(
         "normal",
         help="quick: less accurate, in a fraction of the time; normal; thorough: more accurate, in"

@@ -39,10 +39,8 @@ from heliodor.training.initialization import FINE_TUNING
 from heliodor.training.loop import train_network
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
-from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.console import count_of
 from heliodor.utils.hashing import digest, fingerprint_file
-from heliodor.workflows.several_models import PLANS, SeveralModelsTask, learn_from_several
 from heliodor.workflows.sure_picks import MICROGRAPHS, find_sure_picks
 
 log = logging.getLogger(__name__)
@@ -190,14 +188,9 @@ def _learn(
             start=model.network,
             on_update=lambda done, of, cost: progress(done, of),
         )
-    several = SeveralModelsTask(
-        PLANS["normal"], data, recipe, labeled, dataset, images, [], model.network,
-        torch.device(device), ArrayStore(),
-    )  # fmt: skip
-    network = learn_from_several(trained.network, EPOCHS * recipe.epoch_updates, several)
     how = {"request": request, "micrographs": dataset.names, "picks": number}
     adapted = Model(
-        network,
+        trained.network,
         # The labels were at corrected centers, so the new network needs no correction.
         replace(card, center_correction_px=[0.0, 0.0], extra={**card.extra, ADAPTED_KEY: how}),
     )

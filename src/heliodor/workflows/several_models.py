@@ -148,7 +148,6 @@ class SeveralModelsTask:
     """What a training of several models works with."""
 
     plan: Plan
-
     data: DataSettings
     recipe: TrainingSettings
     #: All micrographs with their labels.
@@ -162,15 +161,9 @@ class SeveralModelsTask:
     general: Network
     device: torch.device
     store: ArrayStore
-    #: Where interrupted trainings are kept; nowhere if None.
-    folder: Path | None = None
-    resume: bool = False
-
-    def checkpoint(self, model: FurtherModel) -> Checkpoint | None:
-        """Return the checkpoint of a further model, if there is to be one."""
-        if self.folder is None:
-            return None
-        return Checkpoint(_checkpoint_file(self.folder, model.name), self.resume)
+    #: Where interrupted trainings are kept.
+    folder: Path
+    resume: bool
 
 
 @dataclass(frozen=True)
@@ -299,7 +292,7 @@ def _train_member(model: FurtherModel, words: str, task: SeveralModelsTask) -> M
             dataset.prior,
             replace(recipe, epochs=epochs),
             task.device,
-            checkpoint=task.checkpoint(model),
+            checkpoint=Checkpoint(_checkpoint_file(task.folder, model.name), task.resume),
             store=task.store,
             start=None if model.from_scratch else task.general,
             on_update=lambda done, of, cost: progress(done, of),

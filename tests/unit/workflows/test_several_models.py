@@ -24,8 +24,8 @@ SHORT = ("--epochs", "1", "--epoch-updates", "3", "--diameter", "120")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("thorough") / "sim"
     settings = SimulationSettings(
-        particle="shell", count=2, shape=(320, 320), pixel_size_angstrom=5.0, seed=4, labels=10,
-        particles_per_micrograph=25,
+        particle="shell", count=2, shape=(224, 224), pixel_size_angstrom=5.0, seed=4, labels=8,
+        particles_per_micrograph=14,
     )  # fmt: skip
     simulate(folder, settings)
     return folder
