@@ -41,7 +41,7 @@ from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.console import count_of
 from heliodor.utils.hashing import digest, fingerprint_file
-from heliodor.workflows.sure_picks import MICROGRAPHS, find_sure_picks
+from heliodor.workflows.sure_picks import find_sure_picks
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,8 @@ SHARE = 0.9
 FEWEST_PICKS = 30
 #: Epochs of 50 updates.
 EPOCHS = 3
+#: The most micrographs that are learned from.
+MICROGRAPHS = 8
 
 
 def adapt_model(

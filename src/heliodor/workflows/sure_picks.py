@@ -26,9 +26,6 @@ from heliodor.picking.user_masks import UserMasks
 from heliodor.utils import console
 from heliodor.workflows.in_memory import pick_in_memory
 
-#: The most micrographs on which a model picks labels for its training.
-MICROGRAPHS = 8
-
 
 def find_sure_picks(
     model: Model,

@@ -86,7 +86,7 @@ from heliodor.workflows.several_models import (
     choose_plan,
     learn_from_several,
 )
-from heliodor.workflows.sure_picks import MICROGRAPHS, add_sure_picks, find_sure_picks
+from heliodor.workflows.sure_picks import add_sure_picks, find_sure_picks
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,9 @@ _SHARED_FIELDS = (
 MODEL = "model.safetensors"
 #: The general model may be trained further at a working pixel size up to this many times its own.
 MOST_COARSENING = 1.6
+#: The most labeled micrographs on which the starting model picks labels too. On the others, the
+#: particles without labels are trained as background.
+MICROGRAPHS_WITH_PICKS = 24
 #: An expected number of particles that is this many times outside the estimate's interval is
 #: worth a warning.
 FAR_OFF = 1.5
@@ -446,7 +449,7 @@ def _add_own_picks(task: _Task, dataset: TrainingSet) -> TrainingSet:
     with task.record.stage("picking"):
         picks = find_sure_picks(
             task.start_for_diameter(),
-            rank_by_fingerprint(sources)[:MICROGRAPHS],
+            rank_by_fingerprint(sources)[:MICROGRAPHS_WITH_PICKS],
             task.images,
             task.picking,
             task.device,
