@@ -30,6 +30,11 @@ LABELS = (0, 10, 30, 100, 200, 500)
 MEASURES = {"ap": "average precision", "best_f1": "best F1"}
 #: The color of the line of each effort.
 EFFORT_COLORS = {"quick": "#8fb7d6", "normal": "#1c5d8f", "thorough": "#0b2a44"}
+#: What the sets are called in the figure.
+TITLES = {
+    "apoferritin": "apoferritin", "betagal": "beta-galactosidase", "ribosome80s": "80S ribosome",
+    "trpv1": "TRPV1",
+}  # fmt: skip
 #: Where no labels are drawn on an axis of logarithms.
 NONE_AT = 4.0
 
@@ -101,11 +106,14 @@ def draw(
             panel.grid(color="#e3e7eb")
             panel.set_axisbelow(True)
             if not row:
-                panel.set_title(name, fontsize=10)
+                panel.set_title(TITLES.get(name, name), fontsize=10)
             if not column:
                 panel.set_ylabel(title)
     figure.supxlabel("labels", fontsize=10)
-    axes[0][0].legend(frameon=False, fontsize=9)
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(
+        *handles, loc="outside upper center", ncols=len(lines), frameon=False, fontsize=9
+    )
     figure.savefig(path, dpi=150)
 
 
