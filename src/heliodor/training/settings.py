@@ -161,8 +161,8 @@ class TrainingSettings:
     #: `workflows.several_models`.
     effort: Effort = option(
         "normal",
-        help="quick: less accurate, in a fraction of the time; normal; thorough: more accurate, in"
-        " about four times the time. Picking takes equally long with each.",
+        help="quick: less accurate, in a fraction of the time; normal; thorough: more accurate on"
+        " faint particles, in two to three times the time. Picking takes equally long with each.",
         group=_TRAINING,
         metavar="NAME",
         default="normal",
