@@ -11,7 +11,8 @@ from pathlib import Path
 from heliodor.errors import BadInput
 from heliodor.simulation import SimulationSettings, simulate
 from heliodor.training.initialization import choose_start
-from heliodor.training.settings import DataSettings, TrainingSettings
+from heliodor.training.recipes import recipe
+from heliodor.training.settings import DataSettings
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 #: Ten micrographs for training and six, of another seed, for picking and evaluation.
 TRAINING_SET = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
 TEST_SET = SimulationSettings(particle="barrel", count=6, seed=2)
-RECIPE = TrainingSettings()
+#: A quick training, as the particles are easy to see.
+RECIPE = recipe("fast", effort="quick")
 #: The model to start from; None is the default, the general model.
 START: str | None = None
 
@@ -42,7 +44,7 @@ def demo(
         raise BadInput(
             f"{folder} contains an earlier demonstration; remove it or give another folder with -o"
         )
-    log.info(f"in about two minutes, the report will be {folder / RESULTS / REPORT}")
+    log.info(f"in one to two minutes, the report will be {folder / RESULTS / REPORT}")
     for name, (purpose, settings) in datasets.items():
         with console.progress(f"simulating {purpose} micrographs") as progress:
             simulate(folder / name, settings, progress)
