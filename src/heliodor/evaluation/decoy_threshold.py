@@ -175,8 +175,9 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
         threshold = (threshold + seen) / 2
     valley = find_valley(every.threshold, every.picks, threshold)
     if valley is not None:
-        before = threshold
-        threshold += valley.certainty * (valley.score - before) / 2
+        way = valley.certainty * (valley.score - threshold)
+        end = threshold + way
+        threshold += way / 2
     scale = sum(group.area for group in groups) / area
     curves = [_shape_curve(every.threshold, shape, scale)]
     if seen is not None:
@@ -191,7 +192,6 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
         if valley is not None:
             # What if there are no particles below it?
             true = counts.true_picks(REACH, 0.0)
-            end = before + valley.certainty * (valley.score - before)
             most = float(np.interp(end, counts.threshold, true))
             curves.append(_to_curve(counts, np.minimum(true, most), scale))
     calibration = Calibration(

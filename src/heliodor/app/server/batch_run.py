@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +14,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from heliodor.app.server.annotations import KINDS, Annotations
+from heliodor.app.server.child_process import (
+    COMMAND,
+    await_end,
+    start_command,
+    watch_command,
+)
 from heliodor.app.server.command_inputs import exclude_words, name_inputs
 from heliodor.app.server.pace import Pace
 from heliodor.app.server.predictions import Predictions
@@ -33,14 +38,9 @@ from heliodor.utils.files import (
     write_json,
     write_text,
 )
-from heliodor.utils.import_path import python_command
 
-#: The command; tests use another.
-COMMAND = python_command("-m", "heliodor.app.server.child_process")
 #: Seconds between two checks of the progress.
 _POLL_SECONDS = 0.5
-#: Seconds to wait for the process to end after SIGTERM.
-_STOP_SECONDS = 20.0
 #: What a run was made with, beside its run.json.
 MADE_WITH = "made_with.json"
 #: The folder in the project of the picks that a cluster makes.
@@ -122,14 +122,7 @@ class BatchRun:
             write_json(self._folder / MADE_WITH, made)
             log = self._project.folder / "run.log"
             write_text(log, f"{shlex.join(words)}\n")
-            with log.open("ab") as output:
-                self._process = subprocess.Popen(
-                    words,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+            self._process = start_command(words, log)
             self._cancelled = False
             total = len(self._project.included)
             self._state |= {"state": "running", "done": 0, "of": total, "says": "starting"}
@@ -248,17 +241,14 @@ class BatchRun:
 
     def _watch(self, process: subprocess.Popen[bytes], log: Path) -> None:
         journal = JournalCounter(self._folder / JOURNAL)
-        code = None
-        while code is None:
-            with suppress(subprocess.TimeoutExpired):
-                code = process.wait(_POLL_SECONDS)
+
+        def look() -> None:
             done, says = journal.count(), read_last_line(log)
             with self._lock:
                 self._pace.note(done)
                 self._state |= {"done": min(done, self._state["of"]), "says": says}
-        assert process.stdin is not None
-        with suppress(OSError):
-            process.stdin.close()
+
+        code = watch_command(process, look, _POLL_SECONDS)
         with self._lock:
             self._process = None
             if code in (0, SOME_FAILED):
@@ -305,17 +295,6 @@ class BatchRun:
 def write_command(words: Sequence[str]) -> str:
     """Return a command line of `heliodor` with these arguments, for a terminal in any folder."""
     return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['heliodor', *words])}"
-
-
-def await_end(process: subprocess.Popen[bytes] | None, watcher: threading.Thread | None) -> None:
-    """Wait for a process that was told to stop, and for the thread that watches it."""
-    if process is not None:
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    if watcher is not None:
-        watcher.join()
 
 
 class JournalCounter:

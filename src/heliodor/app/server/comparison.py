@@ -6,14 +6,18 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heliodor.app.server.annotations import Annotations
-from heliodor.app.server.batch_run import COMMAND, await_end
+from heliodor.app.server.child_process import (
+    COMMAND,
+    await_end,
+    close_input,
+    start_command,
+)
 from heliodor.app.server.models import read_record
 from heliodor.app.server.project import Project
 from heliodor.app.server.provenance import name_model
@@ -123,21 +127,12 @@ class Comparison:
         log = folder.with_suffix(".log")
         words = [*self._command, *self._words(model, numbers, folder)]
         write_text(log, f"{shlex.join(words)}\n")
-        with log.open("ab") as output:
-            with self._lock:
-                if self._stopping:
-                    raise BadInput("canceled")
-                self._process = process = subprocess.Popen(
-                    words,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+        with self._lock:
+            if self._stopping:
+                raise BadInput("canceled")
+            self._process = process = start_command(words, log)
         code = process.wait()
-        assert process.stdin is not None
-        with suppress(OSError):
-            process.stdin.close()
+        close_input(process)
         if code not in (0, SOME_FAILED):
             raise BadInput(f"picking with {name_model(model)} failed; see {log}")
         table = read_picks(folder / "picks.tsv")

@@ -10,17 +10,16 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from heliodor.app.server.batch_run import (
-    CLUSTER_PICKS,
+from heliodor.app.server.batch_run import CLUSTER_PICKS, JournalCounter, read_last_line
+from heliodor.app.server.child_process import (
     COMMAND,
-    JournalCounter,
     await_end,
-    read_last_line,
+    start_command,
+    watch_command,
 )
 from heliodor.app.server.command_inputs import exclude_words, name_inputs
 from heliodor.app.server.filament_contamination import FilamentContamination
@@ -307,11 +306,7 @@ class FilamentWork:
             whole = [*self._command, *words]
             output = self._project.folder / "run.log"
             write_text(output, f"{shlex.join(whole)}\n")
-            with output.open("ab") as stream:
-                self._process = subprocess.Popen(
-                    whole, stdin=subprocess.PIPE, stdout=stream, stderr=stream,
-                    start_new_session=True,
-                )  # fmt: skip
+            self._process = start_command(whole, output)
             self._is_cancelled = False
             self._job = {"job": job, "state": "running", "done": 0, "of": count, "says": ""}
             self._note(f"{job} started")
@@ -327,17 +322,13 @@ class FilamentWork:
         counter: JournalCounter | None,
         keep: Callable[[], None],
     ) -> None:
-        code = None
-        while code is None:
-            with suppress(subprocess.TimeoutExpired):
-                code = process.wait(_POLL_SECONDS)
+        def look() -> None:
             with self._lock:
                 self._job["says"] = read_last_line(output) or ""
                 if counter is not None:
                     self._job["done"] = min(counter.count(), self._job["of"])
-        assert process.stdin is not None
-        with suppress(OSError):
-            process.stdin.close()
+
+        code = watch_command(process, look, _POLL_SECONDS)
         with self._lock:
             self._process = None
             state = "done"

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from heliodor.app.protocol import describe_calibration
-from heliodor.app.server.batch_run import COMMAND, await_end
+from heliodor.app.server.child_process import (
+    COMMAND,
+    await_end,
+    start_command,
+    watch_command,
+)
 from heliodor.app.server.engine_session import EngineSession
 from heliodor.app.server.project import Project
 from heliodor.app.server.request_parsing import refuse
@@ -235,14 +240,7 @@ class ThoroughTraining:
             log = self._project.folder / LOG
             write_text(log, f"{shlex.join(words)}\n")
             self._log = TrainingLog(log, begin=log.stat().st_size)  # after the command line
-            with log.open("ab") as output:
-                self._process = subprocess.Popen(
-                    words,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
+            self._process = start_command(words, log)
             with suppress(OSError):  # as where it has ended already
                 os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
             self._is_cancelled = False
@@ -302,15 +300,11 @@ class ThoroughTraining:
         return [*words, "--micrographs", str(listed)]
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        code = None
-        while code is None:
-            with suppress(subprocess.TimeoutExpired):
-                code = process.wait(_POLL_SECONDS)
+        def look() -> None:
             with self._lock:
                 self._log.read()
-        assert process.stdin is not None
-        with suppress(OSError):
-            process.stdin.close()
+
+        code = watch_command(process, look, _POLL_SECONDS)
         with self._lock:
             self._process = None
             if code not in (0, SOME_FAILED):
