@@ -7,7 +7,7 @@ as any (see `training.distillation`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from heliodor.conventions import FloatArray, Image, Shape
+from heliodor.conventions import Image, Shape
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.dead_borders import find_dead_border
@@ -159,6 +159,8 @@ class SeveralModelsTask:
     #: Micrographs without labels whose scores are to be learned too.
     others: Sequence[Source]
     general: Network
+    #: Adds the surest picks of the general model on the working images of a training set.
+    add_picks: Callable[[TrainingSet, WorkingImages], TrainingSet]
     device: torch.device
     store: ArrayStore
     #: Where interrupted trainings are kept.
@@ -276,9 +278,10 @@ def _train_member(model: FurtherModel, words: str, task: SeveralModelsTask) -> M
     by_name = {item.source.name: item for item in task.labeled}
     training = [by_name[name] for name in task.dataset.names]
     dataset = assemble_training_set(training, [], images, data, store=task.store)
-    if not model.from_scratch:
-        dataset = replace(dataset, images=_copy_picks(task.dataset, dataset))
     dataset = dataset.with_expected_particles(task.dataset.expected_particles)
+    if not model.from_scratch:
+        # Picks of its own pixels: with those of the first model's, it is far less accurate.
+        dataset = task.add_picks(dataset, images)
     epochs = scale_epochs(recipe.epochs_for(dataset.labelled_particles), model.epochs)
     # Batch normalization in training adds up in an order that depends on the threads.
     alone: AbstractContextManager[object] = (
@@ -298,17 +301,6 @@ def _train_member(model: FurtherModel, words: str, task: SeveralModelsTask) -> M
             on_update=lambda done, of, cost: progress(done, of),
         )
     return Member(trained.network, dataset.normalizer, images, dataset.radius_px, model.weight)
-
-
-def _copy_picks(first: TrainingSet, dataset: TrainingSet) -> list[LabeledImage]:
-    """Return the images of a training set with the picks that those of the first one have."""
-    own = dict(zip(first.names, first.images, strict=True))
-    found = []
-    for name, item in zip(dataset.names, dataset.images, strict=True):
-        scale = np.array(item.shape[::-1]) / np.array(own[name].shape[::-1])
-        picked: FloatArray = own[name].picked_xy_px * scale
-        found.append(replace(item, picked_xy_px=picked))
-    return found
 
 
 def _find_targets(members: Sequence[Member], task: SeveralModelsTask) -> list[TargetImage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -221,7 +222,8 @@ def train_step(
         dataset, unlabeled, task.images, data.diameter_angstrom, picking, device
     )
     dataset = _estimate_prior(task, dataset, calibration_set)
-    extended = _add_own_picks(task, dataset)
+    with record.stage("picking"):
+        extended = _add_own_picks(task, dataset, task.images)
     plan = choose_plan(recipe, data)
     trained = _fit(task, extended, checkpoint, plan)
     if plan is not None:
@@ -434,8 +436,8 @@ def _estimate_prior(
     return dataset
 
 
-def _add_own_picks(task: _Task, dataset: TrainingSet) -> TrainingSet:
-    """Return the training set with the surest picks of the starting model.
+def _add_own_picks(task: _Task, dataset: TrainingSet, images: WorkingImages) -> TrainingSet:
+    """Return a training set with the surest picks of the starting model on its working images.
 
     They count as labels too if there are more of them than labels; see `choose_label_share`. They
     do not count as labeled particles in messages and the model card.
@@ -446,20 +448,20 @@ def _add_own_picks(task: _Task, dataset: TrainingSet) -> TrainingSet:
         return dataset
     by_name = {item.source.name: item.source for item in task.labeled}
     sources = [by_name[name] for name in dataset.names]
-    with task.record.stage("picking"):
-        picks = find_sure_picks(
-            task.start_for_diameter(),
-            rank_by_fingerprint(sources)[:MICROGRAPHS_WITH_PICKS],
-            task.images,
-            task.picking,
-            task.device,
-            task.recipe.own_picks,
-            NO_MASKS,  # masks are of the micrographs to pick
-        )
-        diameter_px = task.data.diameter_angstrom / task.images.working_pixel_size_angstrom
-        images = add_sure_picks(dataset.images, sources, picks, task.images, diameter_px)
-    log.info(_describe_own_picks(dataset.labelled_particles, images))
-    return replace(dataset, images=images).with_expected_particles(dataset.expected_particles)
+    picks = find_sure_picks(
+        task.start_for_diameter(),
+        rank_by_fingerprint(sources)[:MICROGRAPHS_WITH_PICKS],
+        images,
+        task.picking,
+        task.device,
+        task.recipe.own_picks,
+        NO_MASKS,  # masks are of the micrographs to pick
+    )
+    diameter_px = task.data.diameter_angstrom / images.working_pixel_size_angstrom
+    extended = add_sure_picks(dataset.images, sources, picks, images, diameter_px)
+    if images is task.images:  # of further models it need not be said again
+        log.info(_describe_own_picks(dataset.labelled_particles, extended))
+    return replace(dataset, images=extended).with_expected_particles(dataset.expected_particles)
 
 
 def _describe_own_picks(labels: int, images: Sequence[LabeledImage]) -> str:
@@ -510,7 +512,7 @@ def _learn_from_several(
     assert task.start is not None  # such a training starts from the general model
     several = SeveralModelsTask(
         plan, task.data, task.recipe, task.labeled, dataset, task.images, others,
-        task.start.network, task.device, task.store, folder, resume,
+        task.start.network, partial(_add_own_picks, task), task.device, task.store, folder, resume,
     )  # fmt: skip
     updates = len(trained.history) * task.recipe.epoch_updates
     with task.record.stage("training"):

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import KDTree
 
-from heliodor.models.model_file import load_model
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.labels import LabeledImage
+from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.working_images import WorkingImages
+from heliodor.models.model_file import Model, load_model
 from heliodor.simulation import SimulationSettings, simulate
+from heliodor.training.loop import train_network
 from heliodor.training.settings import DataSettings, TrainingSettings, TrainSettings
 from heliodor.workflows import several_models
+from heliodor.workflows import train as train_workflow
 from heliodor.workflows.several_models import PLANS, choose_plan, resample
 from helpers.cli import call, done
 
@@ -60,6 +69,37 @@ def test_training_thoroughly_and_again(data: Path, tmp_path: Path) -> None:
     assert "second of four models" in lines.err
     again = done(*train, "-o", tmp_path / "out", "--effort", "thorough")
     assert "training skipped" in again.err
+
+
+def test_each_model_learns_from_picks_at_its_own_pixels(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the general model finds at coarser pixels is not what it finds at its own."""
+    sizes: list[float] = []
+    picks = [np.array([[x, y] for x in (60.0, 120.0) for y in (n, n + 90.0)]) for n in (50, 80)]
+    trained: list[Sequence[LabeledImage]] = []
+
+    def pick(
+        model: Model, sources: Sequence[Source], images: WorkingImages, *_: object
+    ) -> dict[str, FloatArray]:
+        sizes.append(images.working_pixel_size_angstrom)
+        return {source.name: picks[len(sizes) - 1] for source in sources}
+
+    def train(images: Sequence[LabeledImage], *others: Any, **options: Any) -> Any:
+        trained.append(images)
+        return train_network(images, *others, **options)
+
+    monkeypatch.setattr(train_workflow, "find_sure_picks", pick)
+    monkeypatch.setattr(several_models, "train_network", train)
+    micrographs, labels = data / "micrographs.star", data / "labels.star"
+    done("train", micrographs, "--labels", labels, *SHORT, "-o", tmp_path)
+    assert sizes[1] == pytest.approx(1.3 * sizes[0])
+    (coarse,) = trained
+    found = np.concatenate([image.picked_xy_px for image in coarse])
+    assert len(found)  # those that are not on a labeled particle
+    original = (found + 0.5) * (224 / coarse[0].shape[0]) - 0.5
+    distances = KDTree(picks[1]).query(original)[0]
+    np.testing.assert_allclose(distances, 0, atol=0.5)
 
 
 @pytest.mark.slow
