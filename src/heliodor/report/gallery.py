@@ -327,5 +327,5 @@ def _png(picture: Pillow.Image, grays: int, kinds: Sequence[_Marker]) -> bytes:
     palette.putpalette(colors.tobytes())
     indexed = picture.quantize(palette=palette, dither=Pillow.Dither.NONE)
     buffer = io.BytesIO()
-    indexed.save(buffer, format="PNG", optimize=True)
+    indexed.save(buffer, format="PNG")
     return buffer.getvalue()
