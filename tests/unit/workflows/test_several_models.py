@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -40,6 +40,45 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+#: What the general model is said to find at the pixels of the first and of the second model.
+PICKS = [np.array([[x, y] for x in (60.0, 120.0) for y in (n, n + 90.0)]) for n in (50, 80)]
+
+
+class Normal(NamedTuple):
+    """A normal training: what it said, its folder, and what it worked with."""
+
+    said: str
+    folder: Path
+    #: The working pixel sizes at which the general model picked.
+    sizes: list[float]
+    #: What the further models were trained on.
+    trained: list[Sequence[LabeledImage]]
+
+
+@pytest.fixture(scope="module")
+def normal(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Normal:
+    folder = tmp_path_factory.mktemp("normal")
+    sizes: list[float] = []
+    trained: list[Sequence[LabeledImage]] = []
+
+    def pick(
+        model: Model, sources: Sequence[Source], images: WorkingImages, *_: object
+    ) -> dict[str, FloatArray]:
+        sizes.append(images.working_pixel_size_angstrom)
+        return {source.name: PICKS[len(sizes) - 1] for source in sources}
+
+    def train(images: Sequence[LabeledImage], *others: Any, **options: Any) -> Any:
+        trained.append(images)
+        return train_network(images, *others, **options)
+
+    micrographs, labels = data / "micrographs.star", data / "labels.star"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_workflow, "find_sure_picks", pick)
+        patch.setattr(several_models, "train_network", train)
+        lines = done("train", micrographs, "--labels", labels, *SHORT, "-o", folder)
+    return Normal(lines.err, folder, sizes, trained)
+
+
 def test_a_map_is_resampled_about_its_first_pixel() -> None:
     columns = np.arange(60, dtype=np.float32)
     scores = np.tile(columns, (40, 1)) + 100 * np.arange(40, dtype=np.float32)[:, None]
@@ -49,19 +88,30 @@ def test_a_map_is_resampled_about_its_first_pixel() -> None:
     np.testing.assert_allclose(finer[10, 21], scores[5, 10] + 0.5, rtol=1e-6)
 
 
-def test_training_thoroughly_and_again(data: Path, tmp_path: Path) -> None:
+def test_each_model_learns_from_picks_at_its_own_pixels(normal: Normal) -> None:
+    """What the general model finds at coarser pixels is not what it finds at its own."""
+    assert "second of two models" in normal.said
+    assert normal.sizes[1:] == [pytest.approx(1.3 * normal.sizes[0])]
+    (coarse,) = normal.trained
+    found = np.concatenate([image.picked_xy_px for image in coarse])
+    assert len(found)  # those that are not on a labeled particle
+    original = (found + 0.5) * (224 / coarse[0].shape[0]) - 0.5
+    np.testing.assert_allclose(KDTree(PICKS[1]).query(original)[0], 0, atol=0.5)
+
+
+def test_training_thoroughly_and_again(data: Path, tmp_path: Path, normal: Normal) -> None:
     """The last model is none of the three, the same command finds it, and nothing is left over."""
     train = ("train", data / "micrographs.star", "--labels", data / "labels.star", *SHORT)
-    usual = done(*train, "-o", tmp_path / "normal")
     lines = done(*train, "-o", tmp_path / "out", "--effort", "thorough")
-    normal, model = (load_model(tmp_path / own / "model.safetensors") for own in ("normal", "out"))
-    assert not torch.equal(normal.network.classifier.weight, model.network.classifier.weight)
+    usual, model = (
+        load_model(folder / "model.safetensors") for folder in (normal.folder, tmp_path / "out")
+    )
+    assert not torch.equal(usual.network.classifier.weight, model.network.classifier.weight)
     assert model.network.contaminant is not None
-    assert model.card.working_pixel_size_angstrom == normal.card.working_pixel_size_angstrom
+    assert model.card.working_pixel_size_angstrom == usual.card.working_pixel_size_angstrom
     assert np.isfinite(model.card.threshold)
-    assert "second of two models" in usual.err
     assert model.card.extra["effort"] == "thorough"
-    assert "effort" not in normal.card.extra
+    assert "effort" not in usual.card.extra
     hidden = {path.name for path in (tmp_path / "out").iterdir() if path.name[0] == "."}
     assert not [name for name in hidden if name.startswith(".training")]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -69,37 +119,6 @@ def test_training_thoroughly_and_again(data: Path, tmp_path: Path) -> None:
     assert "second of four models" in lines.err
     again = done(*train, "-o", tmp_path / "out", "--effort", "thorough")
     assert "training skipped" in again.err
-
-
-def test_each_model_learns_from_picks_at_its_own_pixels(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the general model finds at coarser pixels is not what it finds at its own."""
-    sizes: list[float] = []
-    picks = [np.array([[x, y] for x in (60.0, 120.0) for y in (n, n + 90.0)]) for n in (50, 80)]
-    trained: list[Sequence[LabeledImage]] = []
-
-    def pick(
-        model: Model, sources: Sequence[Source], images: WorkingImages, *_: object
-    ) -> dict[str, FloatArray]:
-        sizes.append(images.working_pixel_size_angstrom)
-        return {source.name: picks[len(sizes) - 1] for source in sources}
-
-    def train(images: Sequence[LabeledImage], *others: Any, **options: Any) -> Any:
-        trained.append(images)
-        return train_network(images, *others, **options)
-
-    monkeypatch.setattr(train_workflow, "find_sure_picks", pick)
-    monkeypatch.setattr(several_models, "train_network", train)
-    micrographs, labels = data / "micrographs.star", data / "labels.star"
-    done("train", micrographs, "--labels", labels, *SHORT, "-o", tmp_path)
-    assert sizes[1] == pytest.approx(1.3 * sizes[0])
-    (coarse,) = trained
-    found = np.concatenate([image.picked_xy_px for image in coarse])
-    assert len(found)  # those that are not on a labeled particle
-    original = (found + 0.5) * (224 / coarse[0].shape[0]) - 0.5
-    distances = KDTree(picks[1]).query(original)[0]
-    np.testing.assert_allclose(distances, 0, atol=0.5)
 
 
 @pytest.mark.slow
