@@ -280,7 +280,7 @@ def _train_member(model: FurtherModel, words: str, task: SeveralModelsTask) -> M
     dataset = assemble_training_set(training, [], images, data, store=task.store)
     dataset = dataset.with_expected_particles(task.dataset.expected_particles)
     if not model.from_scratch:
-        # Picks of its own pixels: with those of the first model's, it is far less accurate.
+        # Picked at its own pixels: with the first model's picks it would repeat its errors.
         dataset = task.add_picks(dataset, images)
     epochs = scale_epochs(recipe.epochs_for(dataset.labelled_particles), model.epochs)
     # Batch normalization in training adds up in an order that depends on the threads.
