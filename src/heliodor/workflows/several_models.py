@@ -159,8 +159,9 @@ class SeveralModelsTask:
     #: Micrographs without labels whose scores are to be learned too.
     others: Sequence[Source]
     general: Network
-    #: Adds the surest picks of the general model on the working images of a training set.
-    add_picks: Callable[[TrainingSet, WorkingImages], TrainingSet]
+    #: Adds the surest picks of the general model on the working images of a training set; None if
+    #: the models are trained on the labels alone.
+    add_picks: Callable[[TrainingSet, WorkingImages], TrainingSet] | None
     device: torch.device
     store: ArrayStore
     #: Where interrupted trainings are kept.
@@ -279,7 +280,7 @@ def _train_member(model: FurtherModel, words: str, task: SeveralModelsTask) -> M
     training = [by_name[name] for name in task.dataset.names]
     dataset = assemble_training_set(training, [], images, data, store=task.store)
     dataset = dataset.with_expected_particles(task.dataset.expected_particles)
-    if not model.from_scratch:
+    if task.add_picks is not None and not model.from_scratch:
         # Picked at its own pixels: with the first model's picks it would repeat its errors.
         dataset = task.add_picks(dataset, images)
     epochs = scale_epochs(recipe.epochs_for(dataset.labelled_particles), model.epochs)

@@ -222,8 +222,11 @@ def train_step(
         dataset, unlabeled, task.images, data.diameter_angstrom, picking, device
     )
     dataset = _estimate_prior(task, dataset, calibration_set)
-    with record.stage("picking"):
-        extended = _add_own_picks(task, dataset, task.images)
+    extended = dataset
+    if _uses_own_picks(task, dataset):
+        with record.stage("picking"):
+            extended = _add_own_picks(task, dataset, task.images)
+        log.info(_describe_own_picks(dataset.labelled_particles, extended.images))
     plan = choose_plan(recipe, data)
     trained = _fit(task, extended, checkpoint, plan)
     if plan is not None:
@@ -436,16 +439,20 @@ def _estimate_prior(
     return dataset
 
 
+def _uses_own_picks(task: _Task, dataset: TrainingSet) -> bool:
+    """Return whether the surest picks of the starting model are to be trained on too.
+
+    Not where there are negatives: then not everything that looks like a particle is one.
+    """
+    return bool(task.recipe.own_picks and task.start and not dataset.labelled_negatives)
+
+
 def _add_own_picks(task: _Task, dataset: TrainingSet, images: WorkingImages) -> TrainingSet:
     """Return a training set with the surest picks of the starting model on its working images.
 
     They count as labels too if there are more of them than labels; see `choose_label_share`. They
     do not count as labeled particles in messages and the model card.
-
-    Not where there are negatives: then not everything that looks like a particle is one.
     """
-    if not task.recipe.own_picks or task.start is None or dataset.labelled_negatives:
-        return dataset
     by_name = {item.source.name: item.source for item in task.labeled}
     sources = [by_name[name] for name in dataset.names]
     picks = find_sure_picks(
@@ -459,8 +466,6 @@ def _add_own_picks(task: _Task, dataset: TrainingSet, images: WorkingImages) -> 
     )
     diameter_px = task.data.diameter_angstrom / images.working_pixel_size_angstrom
     extended = add_sure_picks(dataset.images, sources, picks, images, diameter_px)
-    if images is task.images:  # of further models it need not be said again
-        log.info(_describe_own_picks(dataset.labelled_particles, extended))
     return replace(dataset, images=extended).with_expected_particles(dataset.expected_particles)
 
 
@@ -510,9 +515,10 @@ def _learn_from_several(
 ) -> TrainedNetwork:
     """Train further models, and return the training with a network that learns from all."""
     assert task.start is not None  # such a training starts from the general model
+    add_picks = partial(_add_own_picks, task) if _uses_own_picks(task, dataset) else None
     several = SeveralModelsTask(
         plan, task.data, task.recipe, task.labeled, dataset, task.images, others,
-        task.start.network, partial(_add_own_picks, task), task.device, task.store, folder, resume,
+        task.start.network, add_picks, task.device, task.store, folder, resume,
     )  # fmt: skip
     updates = len(trained.history) * task.recipe.epoch_updates
     with task.record.stage("training"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.spatial import KDTree
 
-from heliodor.conventions import FloatArray
+from heliodor.conventions import FloatArray, to_original
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
@@ -95,8 +95,8 @@ def test_each_model_learns_from_picks_at_its_own_pixels(normal: Normal) -> None:
     (coarse,) = normal.trained
     found = np.concatenate([image.picked_xy_px for image in coarse])
     assert len(found)  # those that are not on a labeled particle
-    original = (found + 0.5) * (224 / coarse[0].shape[0]) - 0.5
-    np.testing.assert_allclose(KDTree(PICKS[1]).query(original)[0], 0, atol=0.5)
+    original = to_original(found, (224, 224), coarse[0].shape)
+    np.testing.assert_allclose(KDTree(PICKS[1]).query(original)[0], 0, atol=1e-6)
 
 
 def test_training_thoroughly_and_again(data: Path, tmp_path: Path, normal: Normal) -> None:
